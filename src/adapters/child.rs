@@ -159,29 +159,33 @@ pub enum ChildError {
 
 /// Runs `spec` until it ends or reaches a limit, then ends whatever is left of its tree: descendants, processes
 /// re-parented to this one as subreaper, its process group, and every process with the mark. Blocks. A subreaper runs
-/// one child at a time, and processes that `tell` starts and leaves running count as the child's. Memory use is
+/// one child at a time, and processes that `on_event` starts and leaves running count as the child's. Memory use is
 /// bounded, whatever the child writes.
 ///
 /// # Errors
 /// [`ChildError`]. Except for `Left`, nothing of it is still running.
-pub fn run(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
+pub fn run(spec: &Spec, on_event: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
     if let Boundary::Away(run, elsewhere) = &spec.boundary {
-        return elsewhere.play(spec, run, tell);
+        return elsewhere.play(spec, run, on_event);
     }
-    supervise(spec, tell, After::EndAll, None)
+    supervise(spec, on_event, After::EndAll, None)
 }
 
 /// As [`run`], with a person's streams in place of files: standard input goes to the command, and its output appears as
 /// it arrives, without known secrets (BND-3, BND-4). The files of `spec` are not created.
-pub fn run_for(person: &Person, spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
-    supervise(spec, tell, After::EndAll, Some(person))
+pub fn run_for(
+    person: &Person,
+    spec: &Spec,
+    on_event: &mut dyn FnMut(Event<'_>) -> Control,
+) -> Result<Exit, ChildError> {
+    supervise(spec, on_event, After::EndAll, Some(person))
 }
 
 /// As [`run`], for a command that changes production: what it started and left running stays, unless a limit ended it.
 /// Both streams go straight to their files, so that neither the command nor what it leaves depends on this process. A
 /// limit still ends the whole tree. No stall limit, no [`Event::Stdout`], no cap.
-pub fn run_outliving(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
-    supervise(spec, tell, After::LeaveAlone, None)
+pub fn run_outliving(spec: &Spec, on_event: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
+    supervise(spec, on_event, After::LeaveAlone, None)
 }
 
 /// What happens to processes that a child leaves when it ends on its own.
@@ -193,7 +197,7 @@ enum After {
 
 fn supervise(
     spec: &Spec,
-    tell: &mut dyn FnMut(Event<'_>) -> Control,
+    on_event: &mut dyn FnMut(Event<'_>) -> Control,
     after: After,
     person: Option<&Person>,
 ) -> Result<Exit, ChildError> {
@@ -214,7 +218,7 @@ fn supervise(
         After::EndAll => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
         After::LeaveAlone => command.stdout(out.own(&spec.stdout)?).stderr(err.own(&spec.stderr)?),
     };
-    if let Control::End(why) = tell(Event::Starting) {
+    if let Control::End(why) = on_event(Event::Starting) {
         return Err(ChildError::Withheld { why });
     }
     let begun = Instant::now();
@@ -232,7 +236,7 @@ fn supervise(
         if let Some(person) = person {
             watched.attach(person, keys)?;
         }
-        let exit = watched.follow(&tree, begun, tell)?;
+        let exit = watched.follow(&tree, begun, on_event)?;
         Ok((watched, exit))
     });
     let (mut watched, ended) = match watched {
@@ -248,17 +252,17 @@ fn supervise(
     let left = match (ended.left, &ended.by) {
         (Some(left), _) => Err(left),
         (None, Some(_)) => {
-            watched.drain(LAST_WORDS, tell);
+            watched.drain(LAST_WORDS, on_event);
             Ok(())
         }
         (None, None) if after == After::LeaveAlone => Ok(()),
-        (None, None) => watched.end_reading(&tree, tell),
+        (None, None) => watched.end_reading(&tree, on_event),
     };
     // A child that outlives KILL must not be waited for: the wait might never end.
     let stuck = process::identify(tree.pid).is_ok_and(|actor| process::life(&actor) == process::Life::Alive);
     let failed = |source| ChildError::Watch { program: program.clone(), source };
     let status = if stuck { None } else { Some(child.wait().map_err(failed)?) };
-    watched.finish(tell);
+    watched.finish(on_event);
     if after == After::LeaveAlone {
         for path in [&spec.stdout, &spec.stderr] {
             if let Err(e) = scrub(path, &redact::current()) {
@@ -323,7 +327,7 @@ impl Tree<'_> {
 
     fn end(&self) -> Result<(), StillAlive> {
         let spared = self.engine().into_iter().collect();
-        let sparing = process::Sparing { unreaped: self.not_ours_to_reap(), untold: spared };
+        let sparing = process::Sparing { unreaped: self.not_ours_to_reap(), without_term: spared };
         // After a search that found nothing, what was born meanwhile is below us, where a subreaper finds it. So no
         // second search of every process of the machine: with many runs its cost would grow with their square.
         let below = Cell::new(false);
@@ -366,8 +370,8 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(child: &mut Child, out: Sink, err: Sink, beside: (Option<Feed>, Option<Proxy>)) -> std::io::Result<Self> {
-        let (feed, proxy) = beside;
+    fn new(child: &mut Child, out: Sink, err: Sink, extras: (Option<Feed>, Option<Proxy>)) -> std::io::Result<Self> {
+        let (feed, proxy) = extras;
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
         let stdout = child.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
         let stderr = child.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe)));
@@ -399,10 +403,10 @@ impl Watched {
         &mut self,
         tree: &Tree<'_>,
         begun: Instant,
-        tell: &mut dyn FnMut(Event<'_>) -> Control,
+        on_event: &mut dyn FnMut(Event<'_>) -> Control,
     ) -> std::io::Result<Ended> {
         let spec = tree.spec;
-        let mut control = tell(Event::Started(process::identify(tree.pid)?));
+        let mut control = on_event(Event::Started(process::identify(tree.pid)?));
         let mut meter = tree.meter();
         let mut ticked = Instant::now();
         self.heard = ticked;
@@ -411,7 +415,7 @@ impl Watched {
             let stall = spec.stall.map_or(TICK, |stall| left(stall, self.heard));
             let wait = left(TICK, ticked).min(left(spec.wall, begun)).min(stall).min(self.idle());
             let news = self.wait(Some(self.pidfd.as_fd()), wait)?;
-            control = self.serve(tell)?;
+            control = self.serve(on_event)?;
             if news == News::Nothing {
                 self.say_held();
             }
@@ -422,7 +426,7 @@ impl Watched {
             if control == Control::Go && (news == News::Signal || ticked.elapsed() >= TICK) {
                 process::reap_orphans(&tree.not_ours_to_reap());
                 ticked = Instant::now();
-                control = match (tell(Event::Tick), &mut meter) {
+                control = match (on_event(Event::Tick), &mut meter) {
                     (Control::Go, Some(meter)) => meter.over(&tree.below()).map_or(Control::Go, Control::End),
                     (control, _) => control,
                 };
@@ -436,11 +440,11 @@ impl Watched {
                 continue;
             };
             if control == Control::Go {
-                return self.end_tree(tree, by, begun, tell);
+                return self.end_tree(tree, by, begun, on_event);
             }
         }
         let Control::End(reason) = control else { return Err(std::io::Error::other("no reason to end")) };
-        self.end_tree(tree, EndedBy::Asked(reason), begun, tell)
+        self.end_tree(tree, EndedBy::Asked(reason), begun, on_event)
     }
 
     /// Ends the tree while still reading its streams: output written at TERM is kept, and a full pipe blocks no exit.
@@ -449,20 +453,20 @@ impl Watched {
         tree: &Tree<'_>,
         by: EndedBy,
         begun: Instant,
-        tell: &mut dyn FnMut(Event<'_>) -> Control,
+        on_event: &mut dyn FnMut(Event<'_>) -> Control,
     ) -> std::io::Result<Ended> {
-        let (done, mut tell_done) = UnixStream::pair()?;
+        let (done, mut send_done) = UnixStream::pair()?;
         let ended = std::thread::scope(|scope| {
             let ending = scope.spawn(move || {
                 let ended = tree.end();
-                let _ = tell_done.write_all(b".");
+                let _ = send_done.write_all(b".");
                 ended
             });
             let mut reading = Ok(());
             while reading.is_ok() && !ending.is_finished() {
                 reading = match self.wait(Some(done.as_fd()), TICK) {
                     Ok(News::Ended) => break,
-                    Ok(News::Bytes | News::Nothing | News::Signal) => self.serve(tell).map(drop),
+                    Ok(News::Bytes | News::Nothing | News::Signal) => self.serve(on_event).map(drop),
                     Err(e) => Err(e),
                 };
             }
@@ -473,18 +477,22 @@ impl Watched {
     }
 
     /// After the child's exit: drains its streams, ends what it left, and reads the last output of that.
-    fn end_reading(&mut self, tree: &Tree<'_>, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<(), StillAlive> {
-        self.drain(DRAIN, tell);
+    fn end_reading(
+        &mut self,
+        tree: &Tree<'_>,
+        on_event: &mut dyn FnMut(Event<'_>) -> Control,
+    ) -> Result<(), StillAlive> {
+        self.drain(DRAIN, on_event);
         let ended = tree.end();
-        self.drain(LAST_WORDS, tell);
+        self.drain(LAST_WORDS, on_event);
         ended
     }
 
     /// Reads both streams to the end, for at most `bound`: processes outside the tree may hold them open.
-    fn drain(&mut self, bound: Duration, tell: &mut dyn FnMut(Event<'_>) -> Control) {
+    fn drain(&mut self, bound: Duration, on_event: &mut dyn FnMut(Event<'_>) -> Control) {
         let begun = Instant::now();
         while (self.stdout.is_some() || self.stderr.is_some()) && begun.elapsed() < bound {
-            if self.wait(None, bound.saturating_sub(begun.elapsed())).is_err() || self.serve(tell).is_err() {
+            if self.wait(None, bound.saturating_sub(begun.elapsed())).is_err() || self.serve(on_event).is_err() {
                 break;
             }
         }
@@ -513,24 +521,24 @@ impl Watched {
     }
 
     /// The proxy's refusals are recorded with the run's own output.
-    fn hear_proxy(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
+    fn hear_proxy(&mut self, on_event: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
         let Some(pipe) = self.proxy.as_mut().and_then(|proxy| proxy.said.as_mut()) else { return Ok(Control::Go) };
         match chunk(pipe, &mut self.buffer)? {
             Chunk::End => drop(self.proxy.as_mut().and_then(|proxy| proxy.said.take())),
             Chunk::Later => {}
             Chunk::Bytes(bytes) => {
                 self.err.take(bytes);
-                return Ok(tell(Event::Stderr(bytes)));
+                return Ok(on_event(Event::Stderr(bytes)));
             }
         }
         Ok(Control::Go)
     }
 
     /// Reads at most one chunk of each stream.
-    fn serve(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
+    fn serve(&mut self, on_event: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
         let mut control = Control::Go;
         self.feed = self.feed.take().and_then(Feed::give);
-        if let Control::End(why) = self.hear_proxy(tell)? {
+        if let Control::End(why) = self.hear_proxy(on_event)? {
             control = Control::End(why);
         }
         if let Some(pipe) = &mut self.stdout {
@@ -540,7 +548,7 @@ impl Watched {
                 Chunk::Bytes(bytes) => {
                     self.heard = Instant::now();
                     self.out.take(bytes);
-                    control = tell(Event::Stdout(bytes));
+                    control = on_event(Event::Stdout(bytes));
                 }
             }
         }
@@ -551,7 +559,7 @@ impl Watched {
                 Chunk::Bytes(bytes) => {
                     self.heard = Instant::now();
                     self.err.take(bytes);
-                    if let Control::End(why) = tell(Event::Stderr(bytes)) {
+                    if let Control::End(why) = on_event(Event::Stderr(bytes)) {
                         control = Control::End(why);
                     }
                 }
@@ -561,8 +569,8 @@ impl Watched {
     }
 
     /// Closes the streams; nothing more is read.
-    fn finish(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) {
-        let _ = self.hear_proxy(tell);
+    fn finish(&mut self, on_event: &mut dyn FnMut(Event<'_>) -> Control) {
+        let _ = self.hear_proxy(on_event);
         self.out.finish();
         self.err.finish();
     }

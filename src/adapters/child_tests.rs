@@ -271,7 +271,7 @@ fn ticks_come_in_silence_and_the_start_can_be_refused() {
 }
 
 #[test]
-fn a_file_is_written_over_where_it_stands_also_across_chunks() {
+fn a_file_is_written_over_in_place_also_across_chunks() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let said = format!("{}open sesame{}open sesame", "x".repeat(CHUNK - 5), "y".repeat(CHUNK));

@@ -38,7 +38,7 @@ pub fn output(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
 /// Writes a file under a temporary name in the same folder, syncs it and renames it over `path`. `mode`: `None` leaves
 /// it to the umask. The folder must exist. A failed write leaves nothing behind.
 pub fn replace(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
-    let (mut file, temporary) = beside(path, mode)?;
+    let (mut file, temporary) = temporary_next_to(path, mode)?;
     let mut write = || -> io::Result<()> {
         if let Some(mode) = mode {
             // The umask was applied when the file was opened.
@@ -52,7 +52,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
 }
 
 /// A new file in the folder of `path`.
-fn beside(path: &Path, mode: Option<u32>) -> io::Result<(File, PathBuf)> {
+fn temporary_next_to(path: &Path, mode: Option<u32>) -> io::Result<(File, PathBuf)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "it is no file's name"))?;
     let mut tries = 0;

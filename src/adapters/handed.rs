@@ -109,14 +109,14 @@ pub fn make_pipe(path: &Path) -> io::Result<()> {
 /// anybody read it.
 pub fn offer(path: &Path, values: &Values, bound: Duration) -> io::Result<()> {
     let bytes = written(values)?;
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, received) = std::sync::mpsc::channel();
     let to = path.to_owned();
     // Opening blocks until there is a reader.
     std::thread::spawn(move || {
         let done = OpenOptions::new().write(true).open(&to).and_then(|mut pipe| pipe.write_all(&bytes));
-        let _ = tell.send(done);
+        let _ = sender.send(done);
     });
-    let done = told.recv_timeout(bound);
+    let done = received.recv_timeout(bound);
     if done.is_err() {
         // Nobody came. This open frees the thread, which then finds its reader gone.
         let flags = OFlags::NONBLOCK.bits().cast_signed();

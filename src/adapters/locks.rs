@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// How long a lock may seem taken only because somebody is checking it.
-const LOOKED_AT: Duration = Duration::from_millis(200);
+const CHECKED: Duration = Duration::from_millis(200);
 
 /// A held lock. Freed when dropped or when the holder dies; no child inherits it.
 #[derive(Debug)]
@@ -29,12 +29,12 @@ pub fn within(file: File, bound: Duration) -> io::Result<Option<File>> {
     }
     // The kernel has no timeout for this wait, so a thread waits. A lock that arrives too late is dropped with its
     // message.
-    let (tell, told) = mpsc::sync_channel(1);
+    let (sender, taken_lock) = mpsc::sync_channel(1);
     std::thread::Builder::new().name("lock".into()).spawn(move || {
         let taken = lock(&file, FlockOperation::LockExclusive);
-        drop(tell.send(taken.map(|()| file)));
+        drop(sender.send(taken.map(|()| file)));
     })?;
-    match told.recv_timeout(bound) {
+    match taken_lock.recv_timeout(bound) {
         Ok(taken) => Ok(Some(taken?)),
         Err(_) => Ok(None),
     }
@@ -45,7 +45,7 @@ pub fn within(file: File, bound: Duration) -> io::Result<Option<File>> {
 pub fn hold(path: &Path) -> io::Result<Held> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     // A check takes the lock for an instant; a holder keeps it.
-    within(file, LOOKED_AT)?.map(|file| Held { _file: file }).ok_or_else(|| ErrorKind::WouldBlock.into())
+    within(file, CHECKED)?.map(|file| Held { _file: file }).ok_or_else(|| ErrorKind::WouldBlock.into())
 }
 
 /// Whether somebody holds the lock, this process included. `None`: unknown. A lock that was never made is free.
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_do_not_disturb_a_holder_to_be() {
+    fn checks_do_not_disturb_a_holder_to_be() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let stop = std::sync::atomic::AtomicBool::new(false);

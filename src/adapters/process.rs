@@ -2,7 +2,7 @@
 //! mark, and how to end a whole tree that tries to outlive its run (RULE-19). The kernel's side of `child` and
 //! `executor`.
 
-use crate::model::act::{By, Forebear};
+use crate::model::act::{Ancestor, By};
 use crate::model::task::Actor;
 use crate::model::text::one_line;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Longest wait for killed processes between two scans for new ones.
-const LOOK: Duration = Duration::from_millis(500);
+const SCAN: Duration = Duration::from_millis(500);
 
 /// Whether an actor is still the process it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,10 +137,10 @@ pub fn caller() -> By {
 
 /// This process and its ancestors up to the first one of the machine or container. What can't be read of a process is
 /// left empty; the command line and control group of processes of one's own account always can.
-pub fn lineage(mark: &str) -> Vec<Forebear> {
+pub fn lineage(mark: &str) -> Vec<Ancestor> {
     let Ok(boot_id) = boot_id() else { return Vec::new() };
     let own = getpid().as_raw_nonzero().get();
-    let mut all: Vec<Forebear> = Vec::new();
+    let mut all: Vec<Ancestor> = Vec::new();
     let mut pid = own;
     while let Ok(stat) = Stat::read(pid) {
         let of = |name: &str| of_proc(&format!("/proc/{pid}/{name}")).unwrap_or_default();
@@ -152,7 +152,7 @@ pub fn lineage(mark: &str) -> Vec<Forebear> {
             .map(|value| String::from_utf8_lossy(value).into_owned());
         let groups = String::from_utf8_lossy(&of("cgroup")).into_owned();
         let units = groups.split(['/', '\n']).filter_map(|part| part.strip_suffix(".service")).map(str::to_owned);
-        all.push(Forebear {
+        all.push(Ancestor {
             actor: Actor { boot_id: boot_id.clone(), pid, start_ticks: stat.start_ticks },
             marks: marks.collect(),
             units: units.collect(),
@@ -487,7 +487,7 @@ pub(super) struct Sparing {
     /// Processes whose owner reaps them.
     pub unreaped: Vec<i32>,
     /// Processes that get no TERM, but are killed with the rest.
-    pub untold: Vec<i32>,
+    pub without_term: Vec<i32>,
 }
 
 /// As [`end_all`], except for what `sparing` names.
@@ -497,7 +497,7 @@ pub(super) fn end_sparing(
     bound: Duration,
     sparing: &Sparing,
 ) -> Result<(), StillAlive> {
-    let Sparing { unreaped, untold } = sparing;
+    let Sparing { unreaped, without_term } = sparing;
     let begun = Instant::now();
     let mut asked: HashSet<Actor> = HashSet::new();
     let mut clear = 0;
@@ -516,9 +516,9 @@ pub(super) fn end_sparing(
         if spent >= bound {
             return Err(StillAlive { left, seconds: bound.as_secs() });
         }
-        let mut wait = LOOK;
+        let mut wait = SCAN;
         if spent < grace {
-            for actor in left.iter().filter(|actor| !asked.contains(actor) && !untold.contains(&actor.pid)) {
+            for actor in left.iter().filter(|actor| !asked.contains(actor) && !without_term.contains(&actor.pid)) {
                 let _ = signal(actor, Signal::TERM);
                 // A stopped process handles TERM only once it continues.
                 let _ = signal(actor, Signal::CONT);

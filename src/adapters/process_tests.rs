@@ -87,7 +87,7 @@ fn marks_and_descent_are_seen_and_the_tree_ends_whatever_it_ignores() {
     assert!(descendants_of(&[earlier]).is_empty(), "another process has its number by now");
     assert!(marked("ORCH_TEST_MARK", &mark[..mark.len() - 1]).is_empty(), "a prefix of a value is another value");
 
-    let sparing = Sparing { unreaped: vec![actor.pid], untold: Vec::new() };
+    let sparing = Sparing { unreaped: vec![actor.pid], without_term: Vec::new() };
     end_sparing(&find, Duration::from_millis(200), Duration::from_secs(30), &sparing).unwrap();
     assert!(find().is_empty());
     assert!(below.iter().all(|a| life(a) == Life::Dead));
@@ -101,7 +101,7 @@ fn one_that_heeds_term_is_not_killed_and_a_stopped_one_hears_it() {
     let (mut child, actor) = shell("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done", &mark);
     assert!(signal(&actor, Signal::STOP).unwrap());
     let find = || marked("ORCH_TEST_MARK", &mark);
-    let sparing = Sparing { unreaped: vec![actor.pid], untold: Vec::new() };
+    let sparing = Sparing { unreaped: vec![actor.pid], without_term: Vec::new() };
     end_sparing(&find, Duration::from_secs(30), Duration::from_secs(60), &sparing).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(7));
 }

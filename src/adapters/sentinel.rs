@@ -320,11 +320,11 @@ pub fn halted(state_dir: &Path) -> Option<String> {
         Err(e) => return Some(format!("{} is there and can't be read: {e}", path.display())),
     };
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let told = serde_json::from_str::<serde_json::Value>(&text)
+    let stated = serde_json::from_str::<serde_json::Value>(&text)
         .ok()
         .and_then(|value| value.get("reason")?.as_str().map(str::to_owned))
         .unwrap_or(text);
-    let line: String = told
+    let line: String = stated
         .lines()
         .map(str::trim)
         .find(|line| !line.is_empty())

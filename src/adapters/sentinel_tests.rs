@@ -119,7 +119,7 @@ fn an_archive_overwrites_nothing_and_can_be_repeated() {
 }
 
 #[test]
-fn whatever_stands_at_halt_halts() {
+fn whatever_is_at_halt_halts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("HALT");
     assert_eq!(halted(dir.path()), None);

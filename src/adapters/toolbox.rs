@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_never_looked_for_elsewhere() {
+    fn a_path_is_never_searched_elsewhere() {
         assert_eq!(find("/bin/sh"), Some("/bin/sh".into()));
         assert_eq!(find("/nonexistent/sh"), None);
         assert!(find("sh").is_some());

@@ -21,8 +21,8 @@ pub fn trust(file: &Path) -> Result<(PathBuf, bool), Failure> {
         Failure::usage(format!("{} can't be found: {e}", file.display())).hint("orch config trust PATH/orch.yaml")
     };
     let real = std::fs::canonicalize(file).map_err(there)?;
-    let odd = !real.is_file() || real.file_name() != Some("orch.yaml".as_ref());
-    let Some(text) = real.to_str().filter(|text| !odd && !text.contains('\n')) else {
+    let unsuitable = !real.is_file() || real.file_name() != Some("orch.yaml".as_ref());
+    let Some(text) = real.to_str().filter(|text| !unsuitable && !text.contains('\n')) else {
         return Err(Failure::usage(format!("{} is no file that could count: expected an orch.yaml", real.display()))
             .hint("name another file with --config FILE"));
     };

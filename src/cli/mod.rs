@@ -205,7 +205,7 @@ fn not_understood(error: &clap::Error) -> exit::Exit {
     if !error.use_stderr()
         && let Some(warning) = known::warning_of_help()
     {
-        Output::new(false).aside(&warning);
+        Output::new(false).to_stderr(&warning);
     }
     if !error.use_stderr() || !words.iter().any(|w| w == "--json") {
         return exit::from_clap(error);

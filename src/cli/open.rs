@@ -109,7 +109,7 @@ pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
 
 /// A context for a command that observes the world and records nothing: an in-memory copy of the database, with the
 /// real state directory (mirror, evidence).
-pub fn aside(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
+pub fn on_copy(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let config = bound(call)?;
     modes::keep_private();
     sentinel::make_dirs(&config.state_dir)
@@ -214,7 +214,7 @@ fn unread(ctx: &Ctx) -> Vec<(Option<String>, String)> {
 }
 
 /// Names on stderr what a view had to leave out; otherwise it would seem not to exist.
-pub fn tell_unread(ctx: &Ctx) {
+pub fn warn_of_unread(ctx: &Ctx) {
     for (_, what) in unread(ctx) {
         tracing::error!("{what}; {RESTORE}");
     }

@@ -21,12 +21,12 @@ pub struct Output {
     colour: bool,
     closed: AtomicBool,
     /// Why some requested output is not on stdout.
-    trouble: OnceLock<String>,
+    write_error: OnceLock<String>,
 }
 
 impl Output {
     pub fn new(json: bool) -> Self {
-        Self { json, colour: false, closed: AtomicBool::new(false), trouble: OnceLock::new() }
+        Self { json, colour: false, closed: AtomicBool::new(false), write_error: OnceLock::new() }
     }
 
     /// The output of a call, as set by its options and the environment.
@@ -69,14 +69,14 @@ impl Output {
         let Err(error) = done else { return };
         self.closed.store(true, Ordering::Relaxed);
         if error.kind() != ErrorKind::BrokenPipe {
-            let _ = self.trouble.set(error.to_string());
+            let _ = self.write_error.set(error.to_string());
         }
     }
 
     /// The exit code of a call that would have exited with `exit`: if its result could not be written, exit 3 with a
     /// sentence.
     pub fn ended(&self, exit: Exit) -> Exit {
-        let Some(why) = self.trouble.get() else { return exit };
+        let Some(why) = self.write_error.get() else { return exit };
         self.complain(
             &format!("the result can't be written to stdout: {why}"),
             Some("what was done is done; make room or name another place, and run it again to see it"),
@@ -197,14 +197,14 @@ impl Output {
     }
 
     /// What an observing command would do (`--dry-run`), one line each: nothing is observed and there is no verdict.
-    pub fn planned(&self, step: &'static str, looks: &[String]) {
+    pub fn planned(&self, step: &'static str, planned_lines: &[String]) {
         if !self.json {
-            looks.iter().for_each(|l| self.line(format!("would {l}")));
+            planned_lines.iter().for_each(|l| self.line(format!("would {l}")));
             return;
         }
         let mut report = StepReport::new(step);
         unlooked(&mut report);
-        report.extra.insert("planned".to_owned(), json!(looks));
+        report.extra.insert("planned".to_owned(), json!(planned_lines));
         self.document(&report);
     }
 
@@ -224,7 +224,7 @@ impl Output {
     }
 
     /// A line on stderr, in addition to stdout; also works before logging has started.
-    pub fn aside(&self, text: &str) {
+    pub fn to_stderr(&self, text: &str) {
         self.complain(text, None);
     }
 

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ord_2_the_first_error_of_a_log_is_told_with_how_it_ended() {
+    fn ord_2_the_first_error_of_a_log_is_reported_with_how_it_ended() {
         let log = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
         for (lines, want) in [
             ("   Compiling x\nerror: no field `y`\nerror: aborting", "ci.command: exit 1: error: no field `y`"),

@@ -184,7 +184,7 @@ fn only_root_takes_another_account() {
 }
 
 #[test]
-fn what_is_odd_is_a_warning() {
+fn what_is_unusual_is_a_warning() {
     for (text, part) in [
         ("confine: {engine: landlock, network: internet}", "which landlock alone can't hold"),
         ("confine: {hosts: ['a:1']}", "confine.hosts has no effect"),

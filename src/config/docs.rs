@@ -70,12 +70,12 @@ fn section(root: &Value, object: &Value, at: &str, known: &BTreeMap<String, Sett
         let (words, below) = kind(root, property);
         let meaning = property.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ");
         let plain = path.strip_prefix("projects[].").unwrap_or(&path);
-        let (meaning, told) = default_in(&meaning);
+        let (meaning, default_text) = default_in(&meaning);
         let default = match known.get(plain) {
-            Some(s) if s.path == "state_dir" => told,
+            Some(s) if s.path == "state_dir" => default_text,
             Some(s) if !s.default.is_empty() => format!("`{}`", s.default),
             Some(_) => "empty".to_owned(),
-            None => told,
+            None => default_text,
         };
         let _ = writeln!(out, "| `{key}` | {words} | {default} | {} |", meaning.replace('|', "\\|"));
         if let Some((below, suffix)) = below {
@@ -84,8 +84,8 @@ fn section(root: &Value, object: &Value, at: &str, known: &BTreeMap<String, Sett
     }
     for (below, path) in inner {
         // The shared sections are shown once, at the top.
-        let told = SHARED.contains(&path.as_str());
-        if !told {
+        let default_text = SHARED.contains(&path.as_str());
+        if !default_text {
             section(root, below, &path, known, out);
         }
     }

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bnd_4_each_line_of_a_copied_file_is_known_and_a_value_that_looks_like_a_secret_by_itself() {
+    fn bnd_4_each_line_of_a_copied_file_is_known_and_a_value_that_looks_like_a_secret_on_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(".env");
         let text = "MODE=production\nshort=1\n\nAPI_KEY=\"zq81-hd72-mm10-xx\"\r\nURL=http://localhost:3000/\nDB=pg://u:p4ss@host/db\n";

@@ -98,8 +98,8 @@ fn nearest(cwd: &Path) -> Option<PathBuf> {
 
 /// Whether a file exists. One that this account can't read counts as existing: denying it would be false, and moving on
 /// to the next would run another installation's work.
-fn stands(looked: std::io::Result<bool>) -> bool {
-    looked.unwrap_or_else(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+fn is_there(exists_result: std::io::Result<bool>) -> bool {
+    exists_result.unwrap_or_else(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// Searches as for a command without `--config`. `areas`: the run areas of a configuration, in which no file ever
@@ -124,7 +124,7 @@ pub fn sought(env: &BTreeMap<String, String>, cwd: &Path, areas: &dyn Fn(&Path) 
         }
     }
     if found.file.is_none() {
-        found.file = usual.into_iter().find(|file| stands(file.try_exists()));
+        found.file = usual.into_iter().find(|file| is_there(file.try_exists()));
     }
     found
 }
@@ -185,8 +185,8 @@ pub(super) fn named(file: Option<&Path>, env: &BTreeMap<String, String>, cwd: &P
 
 /// The error if there is no file anywhere.
 pub(super) fn nowhere(found: &Sought) -> ConfigError {
-    let looked: Vec<String> = found.searched.iter().map(|c| c.display().to_string()).collect();
-    ConfigError::new(format!("there is no configuration; searched {}", looked.join(", ")))
+    let exists_result: Vec<String> = found.searched.iter().map(|c| c.display().to_string()).collect();
+    ConfigError::new(format!("there is no configuration; searched {}", exists_result.join(", ")))
         .hint("orch init in a checkout writes one; or name one with --config FILE")
 }
 
@@ -255,10 +255,10 @@ mod tests {
     }
 
     #[test]
-    fn ord_3_a_file_that_may_not_be_looked_at_is_there_and_one_below_a_file_is_not() {
+    fn ord_3_a_file_that_is_unreadable_counts_as_existing_and_one_below_a_file_is_not() {
         use rustix::io::Errno;
-        assert!(stands(Err(Errno::ACCESS.into())) && stands(Ok(true)));
-        assert!(!stands(Err(Errno::NOTDIR.into())) && !stands(Ok(false)));
+        assert!(is_there(Err(Errno::ACCESS.into())) && is_there(Ok(true)));
+        assert!(!is_there(Err(Errno::NOTDIR.into())) && !is_there(Ok(false)));
     }
 
     #[test]

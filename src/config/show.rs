@@ -158,13 +158,13 @@ impl Config {
         if let Some((key, rest)) = in_project {
             let n = self.projects.iter().position(|p| p.key == key).unwrap_or(usize::MAX);
             let project = origin.document.get().get("projects").and_then(|p| p.get(n));
-            if project.is_some_and(|p| stands(p, rest)) {
+            if project.is_some_and(|p| has_value(p, rest)) {
                 return "file".into();
             }
-            if shared.is_some_and(|rest| stands(origin.document.get(), rest)) {
+            if shared.is_some_and(|rest| has_value(origin.document.get(), rest)) {
                 return "file (top)".into();
             }
-        } else if stands(origin.document.get(), path) {
+        } else if has_value(origin.document.get(), path) {
             return "file".into();
         }
         "default".into()
@@ -220,7 +220,7 @@ fn is_reference(map: &Map<String, Value>) -> bool {
 }
 
 /// Whether a document has a value at a path. A list in the file that became a single value is at its own path.
-fn stands(document: &Value, path: &str) -> bool {
+fn has_value(document: &Value, path: &str) -> bool {
     let mut at = document;
     for part in path.split('.') {
         match at.get(part) {

@@ -34,7 +34,7 @@ fn bound(cause: Cause) -> Option<i64> {
 }
 
 /// What a run left is kept, deferred for the `times`-th time for this cause.
-pub fn put_off(cause: Cause, times: i64) -> Again {
+pub fn defer(cause: Cause, times: i64) -> Again {
     match bound(cause) {
         Some(most) if times > most => Again::Hold,
         Some(_) | None => Again::After(WAIT_MS),
@@ -80,10 +80,10 @@ mod tests {
     fn rule_48_every_cause_has_its_bound() {
         for cause in Cause::ALL {
             let held = matches!(cause, Cause::Lost | Cause::HeadMoved | Cause::PushRefused);
-            assert_eq!(put_off(*cause, 1), Again::After(WAIT_MS), "{cause}");
-            assert_eq!(put_off(*cause, 2), Again::After(WAIT_MS), "{cause}");
-            assert_eq!(put_off(*cause, 3) == Again::Hold, held, "{cause}");
-            assert_eq!(put_off(*cause, 1000) == Again::Hold, held, "{cause}");
+            assert_eq!(defer(*cause, 1), Again::After(WAIT_MS), "{cause}");
+            assert_eq!(defer(*cause, 2), Again::After(WAIT_MS), "{cause}");
+            assert_eq!(defer(*cause, 3) == Again::Hold, held, "{cause}");
+            assert_eq!(defer(*cause, 1000) == Again::Hold, held, "{cause}");
         }
     }
 

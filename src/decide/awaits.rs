@@ -48,7 +48,7 @@ mod tests {
     use crate::model::task::Freeze;
 
     #[test]
-    fn a_wait_begins_short_grows_to_a_bound_and_begins_anew_with_another_cause() {
+    fn a_wait_begins_short_grows_to_a_bound_and_starts_over_with_another_cause() {
         let mut wait = next(None, "d", (Awaited::Checks, "x"), 1000, 7);
         assert!(wait.until <= 1000 + 2 * FIRST_MS, "green two seconds later is soon seen");
         for _ in 0..40 {

@@ -112,8 +112,8 @@ mod tests {
             failed: 0,
             token: String::new(),
             owner: None,
-            told_no: 0,
-            told: false,
+            ruled_out_at: 0,
+            alerted: false,
         }
     }
 
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn ord_1_a_base_that_nothing_is_known_of_holds_and_so_does_one_that_can_not_be_looked_at() {
+    fn ord_1_a_base_that_nothing_is_known_of_holds_and_so_does_one_that_can_not_be_checked() {
         let pending = |b: Option<&Base>, u: Option<&Unseen>| holds(b, u, "demo").map(|(rule, why, at)| (rule, at, why));
         let (rule, at, _) = pending(None, None).unwrap();
         assert_eq!((rule, at), (Rule::BasePending, None));

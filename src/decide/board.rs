@@ -188,7 +188,7 @@ pub fn stands_unlabelled(age_ms: i64, ttl_ms: i64, changed_since: bool) -> bool 
 
 /// What is known when an intent is used.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing<'a> {
+pub struct ItemState<'a> {
     /// The live or latest task of the work item.
     pub task: Option<&'a Task>,
     /// A job of it is queued or running.
@@ -260,7 +260,7 @@ impl fmt::Display for Unused {
 }
 
 /// What a person's status does to the work item's task: the one table of BRD-3 and RULE-12.
-pub fn means(intent: Intent, at: &Standing<'_>) -> Use {
+pub fn means(intent: Intent, at: &ItemState<'_>) -> Use {
     let used = match (intent, at.task) {
         (Intent::Stop, _) if !at.stop_on => Err(Unused::StopSwitchedOff),
         (Intent::ToAnalyse, None) => Ok(Use::Start),
@@ -274,7 +274,7 @@ pub fn means(intent: Intent, at: &Standing<'_>) -> Use {
     used.unwrap_or_else(Use::Nothing)
 }
 
-fn to_analyse(task: &Task, at: &Standing<'_>) -> Result<Use, Unused> {
+fn to_analyse(task: &Task, at: &ItemState<'_>) -> Result<Use, Unused> {
     match task.stage {
         Stage::Done => Err(Unused::Finished),
         Stage::Cancelled if at.seen_other_since_end => Ok(Use::Start),
@@ -294,7 +294,7 @@ fn to_analyse(task: &Task, at: &Standing<'_>) -> Result<Use, Unused> {
 }
 
 /// Only in the stage that waits, only if the board had asked this very wait, only without a live job.
-fn answer(task: &Task, stage: Stage, waiting: Waiting, at: &Standing<'_>) -> Result<Use, Unused> {
+fn answer(task: &Task, stage: Stage, waiting: Waiting, at: &ItemState<'_>) -> Result<Use, Unused> {
     if task.stage != stage || task.waiting_for != Some(waiting) {
         return Err(Unused::NotWaiting { stage: task.stage, waiting });
     }

@@ -86,7 +86,7 @@ fn rule_43_a_wait_is_asked_by_its_own_status_seen_within_it() {
 fn rule_12_each_intent_means_one_thing_at_one_stage() {
     for stage in Stage::ALL.iter().copied() {
         let task = testing::task(1, stage);
-        let at = Standing { task: Some(&task), busy: false, seen_other_since_end: true, stop_on: true, answers: None };
+        let at = ItemState { task: Some(&task), busy: false, seen_other_since_end: true, stop_on: true, answers: None };
         let not = |waiting| Use::Nothing(Unused::NotWaiting { stage, waiting });
         assert_eq!(means(Intent::Approved, &at), not(Waiting::Approval));
         assert_eq!(means(Intent::ConfirmDeploy, &at), not(Waiting::ConfirmDeploy));
@@ -105,34 +105,38 @@ fn rule_12_each_intent_means_one_thing_at_one_stage() {
 
 #[test]
 fn rule_12_what_keeps_an_intent_from_acting_has_its_own_reason() {
-    let none = Standing { task: None, busy: false, seen_other_since_end: true, stop_on: true, answers: Some(4) };
+    let none = ItemState { task: None, busy: false, seen_other_since_end: true, stop_on: true, answers: Some(4) };
     assert_eq!(means(Intent::ToAnalyse, &none), Use::Start);
     for intent in [Intent::Approved, Intent::ConfirmDeploy, Intent::Stop] {
         assert_eq!(means(intent, &none), Use::Nothing(Unused::NoTask));
     }
-    let off = Standing { stop_on: false, ..none };
+    let off = ItemState { stop_on: false, ..none };
     assert_eq!(means(Intent::Stop, &off), Use::Nothing(Unused::StopSwitchedOff));
     let nothing = |u| Use::Nothing(u);
     let task = waiting(Stage::Deploy, Waiting::ConfirmDeploy, true);
-    let on = Standing { task: Some(&task), ..none };
+    let on = ItemState { task: Some(&task), ..none };
     assert_eq!(means(Intent::ConfirmDeploy, &on), Use::Release(Waiting::ConfirmDeploy));
     for answers in [None, Some(3), Some(5)] {
-        assert_eq!(means(Intent::ConfirmDeploy, &Standing { answers, ..on }), nothing(Unused::TooEarly), "{answers:?}");
+        assert_eq!(
+            means(Intent::ConfirmDeploy, &ItemState { answers, ..on }),
+            nothing(Unused::TooEarly),
+            "{answers:?}"
+        );
     }
     // RULE-15.
-    assert_eq!(means(Intent::ConfirmDeploy, &Standing { busy: true, ..on }), nothing(Unused::Busy));
+    assert_eq!(means(Intent::ConfirmDeploy, &ItemState { busy: true, ..on }), nothing(Unused::Busy));
     let wrong = nothing(Unused::NotWaiting { stage: Stage::Deploy, waiting: Waiting::Approval });
     assert_eq!(means(Intent::Approved, &on), wrong);
     let stopped = Task { stop_requested_at: Some(1), ..task.clone() };
-    assert_eq!(means(Intent::ConfirmDeploy, &Standing { task: Some(&stopped), ..on }), nothing(Unused::Stopping));
+    assert_eq!(means(Intent::ConfirmDeploy, &ItemState { task: Some(&stopped), ..on }), nothing(Unused::Stopping));
     let ended = testing::task(1, Stage::Cancelled);
-    let same = Standing { task: Some(&ended), seen_other_since_end: false, ..none };
+    let same = ItemState { task: Some(&ended), seen_other_since_end: false, ..none };
     assert_eq!(means(Intent::ToAnalyse, &same), nothing(Unused::NoOtherStatusSince));
     let analysis = testing::task(1, Stage::Analysis);
-    let at = Standing { task: Some(&analysis), busy: true, ..none };
+    let at = ItemState { task: Some(&analysis), busy: true, ..none };
     assert_eq!(means(Intent::ToAnalyse, &at), nothing(Unused::AnalysisUnderWay));
     let blocked = Task { blocked_reason: Some("x".into()), ..analysis };
-    let at = Standing { task: Some(&blocked), busy: false, ..none };
+    let at = ItemState { task: Some(&blocked), busy: false, ..none };
     assert_eq!(means(Intent::ToAnalyse, &at), nothing(Unused::Blocked(blocked.key.clone())));
 }
 
@@ -155,9 +159,9 @@ proptest! {
         } else {
             (Intent::Approved, Stage::Analysis, Waiting::Approval)
         };
-        let standing = Standing { task: Some(&task), busy, seen_other_since_end: true, stop_on: true, answers };
+        let item_state = ItemState { task: Some(&task), busy, seen_other_since_end: true, stop_on: true, answers };
         let counts = task.stage == at && task.waiting_for == Some(waiting) && answers == Some(wait_no) && !busy && !stop;
-        prop_assert_eq!(means(intent, &standing) == Use::Release(waiting), counts);
+        prop_assert_eq!(means(intent, &item_state) == Use::Release(waiting), counts);
     }
 }
 

@@ -525,7 +525,7 @@ mod tests {
         }
     }
 
-    fn told(path: &str, before: &str, after: &str) -> Option<String> {
+    fn change_of(path: &str, before: &str, after: &str) -> Option<String> {
         let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
         let (was, now) = (some(before), some(after));
         definition(path, was.as_deref(), now.as_deref(), [was.is_none(), now.is_none()])
@@ -558,7 +558,7 @@ mod tests {
             ("src/lib.rs", "a", "b", None),
         ];
         for (path, before, after, want) in table {
-            let got = told(path, before, after);
+            let got = change_of(path, before, after);
             assert_eq!(got.is_some(), want.is_some(), "{path} {after}: {got:?}");
             assert!(want.is_none_or(|w| got.as_deref().unwrap().contains(w)), "{path} {after}: {got:?}");
         }

@@ -3,7 +3,7 @@
 
 use super::again::rule;
 use super::serial::first_job_held;
-use crate::model::confine::Standing;
+use crate::model::confine::RunConfinement;
 use crate::model::ids::Key;
 use crate::model::policy::{CiSource, Policy, ProjectPolicy};
 use crate::model::report::{Held, Rule};
@@ -62,8 +62,8 @@ fn second_row(kind: JobKind, project: &ProjectPolicy) -> bool {
 /// With `confine.mode: required` and no engine nothing of the second row starts, and nothing is spent (BND-2).
 fn confined(job: &Job, agent: Option<Agent>, project: &ProjectPolicy, view: &QueueView) -> Result<(), Why> {
     let agent = agent.filter(|_| job.kind == JobKind::Agent);
-    let standing = Standing::find(&view.confinement, &project.key, agent);
-    match standing.and_then(|s| s.why.clone()).filter(|_| second_row(job.kind, project)) {
+    let run_confinement = RunConfinement::find(&view.confinement, &project.key, agent);
+    match run_confinement.and_then(|s| s.why.clone()).filter(|_| second_row(job.kind, project)) {
         Some(why) => Err((Rule::Confinement, why, None)),
         None => Ok(()),
     }
@@ -182,8 +182,11 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
         }
         canary = true;
     }
-    let reserved =
-        if rules.max_cost_micros > 0 { rules.max_cost_micros } else { view.dearest.get(&agent).copied().unwrap_or(0) };
+    let reserved = if rules.max_cost_micros > 0 {
+        rules.max_cost_micros
+    } else {
+        view.most_expensive.get(&agent).copied().unwrap_or(0)
+    };
     cost(place, view, policy, reserved)?;
     if starts.is_some() && project.remote_board {
         board(place, view)?;
@@ -362,7 +365,7 @@ mod tests {
             }],
             day_micros: 9,
             task_micros: [(place.id, 9)].into(),
-            dearest: [].into(),
+            most_expensive: [].into(),
             free_mb: Some(0),
             confinement: vec![],
             now: Stamp { wall_ms: 1_000_000, mono_ms: 1, boot_id: "b".into() },
@@ -412,7 +415,7 @@ mod tests {
 
     #[test]
     fn bnd_2_without_an_engine_nothing_of_the_second_row_is_claimed_and_a_deploy_is() {
-        let none = |agent| Standing {
+        let none = |agent| RunConfinement {
             project: "ORCH".into(),
             agent,
             held: None,

@@ -5,7 +5,7 @@ fn text(text: &str) -> Side {
     if text.is_empty() { Side::Absent } else { side(text.as_bytes()) }
 }
 
-fn told(path: &str, before: &str, after: &str) -> Option<String> {
+fn change_of(path: &str, before: &str, after: &str) -> Option<String> {
     let change = Change { path: path.into(), before: text(before), after: text(after), moved: false };
     inputs(&[change]).into_iter().next().map(|i| i.why)
 }
@@ -47,7 +47,7 @@ fn each_kind_of_input_is_found_and_ordinary_work_is_none() {
         ("src/a.rs", "a", "let x = 1; // \u{202e} evil", "direction"),
     ];
     for (path, before, after, want) in table {
-        let got = told(path, before, after).unwrap_or_else(|| panic!("{path}: {after}"));
+        let got = change_of(path, before, after).unwrap_or_else(|| panic!("{path}: {after}"));
         assert!(got.contains(want), "{path}: {got}");
     }
     for (path, before, after) in [
@@ -59,7 +59,7 @@ fn each_kind_of_input_is_found_and_ordinary_work_is_none() {
         ("src/lock.rs", "a", "https://new.example"),
         ("src/old.rs", "fn a() {}", ""),
     ] {
-        assert_eq!(told(path, before, after), None, "{path}");
+        assert_eq!(change_of(path, before, after), None, "{path}");
     }
 }
 

@@ -198,7 +198,7 @@ mod tests {
 
     const FILE: Shape = Shape::File { executable: false, size: 10 };
 
-    fn told(stage: Stage, may: &str, path: &str, now: Shape) -> Option<String> {
+    fn change_of(stage: Stage, may: &str, path: &str, now: Shape) -> Option<String> {
         let patterns: Vec<String> = BUILT_IN.iter().map(|p| (*p).to_owned()).collect();
         let facts = Facts {
             key: &Key::parse("ORCH-1").unwrap(),
@@ -233,24 +233,24 @@ mod tests {
             (Stage::Analysis, ".gitignore", Some("no document")),
         ];
         for (stage, name, why) in table {
-            let got = told(stage, "**", &format!("{own}{name}"), FILE);
+            let got = change_of(stage, "**", &format!("{own}{name}"), FILE);
             assert_eq!(got.is_some(), why.is_some(), "{stage} {name}: {got:?}");
             assert!(why.is_none_or(|w| got.unwrap().contains(w)), "{stage} {name}");
         }
         for path in
             ["docs/work-items/ORCH-2/01-brief.md", "Docs/Work-Items/ORCH-1/01-brief.md", "docs/work-items/orch-1/x"]
         {
-            assert!(told(Stage::Analysis, "**", path, FILE).is_some(), "{path}");
+            assert!(change_of(Stage::Analysis, "**", path, FILE).is_some(), "{path}");
         }
-        assert_eq!(told(Stage::Development, "**", "docs/work-items/README.md", FILE), None);
+        assert_eq!(change_of(Stage::Development, "**", "docs/work-items/README.md", FILE), None);
         // Deleted by another stage.
-        assert!(told(Stage::Development, "**", &format!("{own}12-review.md"), Shape::Gone).is_some());
+        assert!(change_of(Stage::Development, "**", &format!("{own}12-review.md"), Shape::Gone).is_some());
     }
 
     #[test]
     fn an_artefact_is_a_small_plain_file() {
         let path = "docs/work-items/ORCH-1/12-review.md";
-        let of = |now| told(Stage::Review, "docs/**", path, now);
+        let of = |now| change_of(Stage::Review, "docs/**", path, now);
         assert_eq!(of(Shape::File { executable: false, size: ARTEFACT_BYTES }), None);
         assert!(of(Shape::File { executable: false, size: ARTEFACT_BYTES + 1 }).unwrap().contains("bytes"));
         assert!(of(Shape::File { executable: true, size: 1 }).unwrap().contains("executable"));
@@ -279,14 +279,16 @@ mod tests {
 
     #[test]
     fn who_writes_where_he_may_not_is_named() {
-        assert!(told(Stage::Review, "docs/work-items/ORCH-1/**", "src/a", FILE).unwrap().contains("not the agent's"));
-        assert!(told(Stage::Development, "**", ".github/x", FILE).unwrap().contains("protected"));
-        assert_eq!(told(Stage::Development, "**", "src/a", FILE), None);
+        assert!(
+            change_of(Stage::Review, "docs/work-items/ORCH-1/**", "src/a", FILE).unwrap().contains("not the agent's")
+        );
+        assert!(change_of(Stage::Development, "**", ".github/x", FILE).unwrap().contains("protected"));
+        assert_eq!(change_of(Stage::Development, "**", "src/a", FILE), None);
     }
 
     #[test]
     fn what_a_link_from_elsewhere_leads_to_is_used_there() {
-        let told = |path: &str, links: &[(&str, &str)]| {
+        let change_of = |path: &str, links: &[(&str, &str)]| {
             let links: Vec<_> = links.iter().filter_map(|(l, t)| Some(((*l).to_owned(), leads_to(l, t)?))).collect();
             let facts = Facts {
                 key: &Key::parse("ORCH-1").unwrap(),
@@ -301,20 +303,20 @@ mod tests {
             };
             faults(&facts).into_iter().next().map(|b| b.why)
         };
-        assert_eq!(told("tests/data/a.json", &[]), None);
+        assert_eq!(change_of("tests/data/a.json", &[]), None);
         for link in [("app.json", "tests/data/a.json"), ("src/data", "../tests/data"), ("src/all", "../tests/")] {
-            let why = told("tests/data/a.json", &[link]).unwrap();
+            let why = change_of("tests/data/a.json", &[link]).unwrap();
             assert!(why.contains(link.0), "{why}");
         }
         for link in [("tests/x", "data/a.json"), ("src/other", "../tests/data/b.json"), ("src/out", "../../x")] {
-            assert_eq!(told("tests/data/a.json", &[link]), None, "{link:?}");
+            assert_eq!(change_of("tests/data/a.json", &[link]), None, "{link:?}");
         }
         // Through a link that is the agent's own.
         let (data, other) = (("tests/data", "real"), ("tests/x/l", "../data/a.json"));
-        assert!(told("tests/real/a.json", &[data, ("src/a", "../tests/data/a.json")]).unwrap().contains("src/a"));
-        assert!(told("tests/data/a.json", &[other, ("src/all", "../tests/x")]).unwrap().contains("src/all"));
-        assert_eq!(told("tests/real/b.json", &[data, ("src/a", "../tests/data/a.json")]), None);
-        assert_eq!(told("tests/b", &[("tests/a", "a/c"), ("src/a", "../tests/a")]), None, "a circle ends");
+        assert!(change_of("tests/real/a.json", &[data, ("src/a", "../tests/data/a.json")]).unwrap().contains("src/a"));
+        assert!(change_of("tests/data/a.json", &[other, ("src/all", "../tests/x")]).unwrap().contains("src/all"));
+        assert_eq!(change_of("tests/real/b.json", &[data, ("src/a", "../tests/data/a.json")]), None);
+        assert_eq!(change_of("tests/b", &[("tests/a", "a/c"), ("src/a", "../tests/a")]), None, "a circle ends");
         assert_eq!(leads_to("a/b/c", "../d"), Some("a/d".to_owned()));
         assert_eq!(leads_to("a", "/etc"), None);
         assert_eq!(leads_to("a", ".."), None);
@@ -322,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_line_of_attributes_for_a_protected_path_is_a_change_of_that_path() {
-        let told = |path: &str, before: &str, now: &str| {
+        let change_of = |path: &str, before: &str, now: &str| {
             let facts = Facts {
                 key: &Key::parse("ORCH-1").unwrap(),
                 stage: Stage::Development,
@@ -345,14 +347,14 @@ mod tests {
             "[attr]x text\n",
             "\"ci.sh\" text\n",
         ] {
-            assert!(told(".gitattributes", "", line).is_some(), "{line}");
-            assert!(told(".gitattributes", line, "").is_some(), "{line} taken out");
+            assert!(change_of(".gitattributes", "", line).is_some(), "{line}");
+            assert!(change_of(".gitattributes", line, "").is_some(), "{line} taken out");
         }
         for line in ["*.md text\n", "src/*.sh text\n", "# ci.sh\n"] {
-            assert_eq!(told(".gitattributes", "", line), None, "{line}");
+            assert_eq!(change_of(".gitattributes", "", line), None, "{line}");
         }
-        assert_eq!(told(".gitattributes", "* text\n", "* text\n*.md text\n"), None);
-        assert!(told("ops/.gitattributes", "", "deploy text\n").is_some());
-        assert_eq!(told("src/.gitattributes", "", "* text\n"), None);
+        assert_eq!(change_of(".gitattributes", "* text\n", "* text\n*.md text\n"), None);
+        assert!(change_of("ops/.gitattributes", "", "deploy text\n").is_some());
+        assert_eq!(change_of("src/.gitattributes", "", "* text\n"), None);
     }
 }

@@ -68,7 +68,7 @@ pub fn blocker_of_item(group: Option<Option<&str>>) -> Blocker {
 
 /// Whether a run has exited and waits for a remote. `running`: the running jobs.
 pub fn is_put_off(run: &Run, running: &[Job], now: i64) -> bool {
-    running.iter().any(|j| j.id == run.job_id && run.put_off(j, now).is_some())
+    running.iter().any(|j| j.id == run.job_id && run.deferred_until(j, now).is_some())
 }
 
 /// A job whose run has exited and was deferred by an outage takes no place.

@@ -346,7 +346,7 @@ pub enum Keep {
 /// How long work waits that is kept for the `times`-th time in a row, in milliseconds; `None`: its task is blocked
 /// until a person's `retry`.
 pub fn kept_for(cause: Cause, keep: Keep, times: i64) -> Option<i64> {
-    match (keep, again::put_off(cause, times)) {
+    match (keep, again::defer(cause, times)) {
         (Keep::Tried, Again::After(ms)) => Some(ms),
         (Keep::Tried, Again::Hold) | (Keep::UntilRetry, _) => None,
     }

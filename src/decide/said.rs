@@ -28,7 +28,7 @@ pub fn with(view: &TaskView, decision: &Decision, task: &Task) -> Vec<Message> {
         | Decision::Advance { .. }
         | Decision::Rollback { .. }
         | Decision::Return { .. } => Vec::new(),
-        Decision::Park { waiting, told } => {
+        Decision::Park { waiting, text: told } => {
             let kind = match waiting {
                 Waiting::Approval => AlertKind::ApprovalWanted,
                 Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
@@ -124,7 +124,7 @@ mod tests {
         let v = view(Stage::Deploy);
         let task = Task { wait_no: 4, block_no: 2, epoch: 9, ..v.task.clone() };
         let why = || "w".to_owned();
-        let park = |waiting| Decision::Park { waiting, told: String::new() };
+        let park = |waiting| Decision::Park { waiting, text: String::new() };
         let release = |waiting| Decision::Release { waiting, label: "l".into() };
         let cases = [
             (park(Waiting::Approval), "question, approval_wanted 4"),

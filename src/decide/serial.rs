@@ -129,7 +129,7 @@ mod tests {
             cooldowns: vec![],
             day_micros: 0,
             task_micros: BTreeMap::new(),
-            dearest: BTreeMap::new(),
+            most_expensive: BTreeMap::new(),
             free_mb: None,
             confinement: vec![],
             bases: BTreeMap::new(),

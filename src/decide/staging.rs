@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_looked_at_fails_the_self_hosting_suite() {
+    fn what_nobody_checked_fails_the_self_hosting_suite() {
         let results = self_hosting(&SelfHostingFacts::default(), &[]);
         assert_eq!(ids(&results), SELF_HOSTING);
         let v = run(&results, &built_in_allowances(), Tolerance::On);

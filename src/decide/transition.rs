@@ -198,11 +198,11 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
                 Decision::Release { waiting, label: f.policy.label(waiting).to_owned() }
             }
             Need::Person(waiting) if task.waiting_for != Some(waiting) => {
-                let told = match waiting {
+                let text = match waiting {
                     Waiting::Approval => None,
                     Waiting::ConfirmDeploy => f.project.runs_landed_code(),
                 };
-                Decision::Park { waiting, told: told.unwrap_or_default() }
+                Decision::Park { waiting, text: text.unwrap_or_default() }
             }
             Need::Person(_) => {
                 let rule = if gate == Gate::AnalysisApproved { Rule::Approval } else { Rule::ConfirmDeploy };

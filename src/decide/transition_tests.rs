@@ -315,7 +315,7 @@ fn ord_1_a_stop_that_is_refused_has_the_bound_of_every_effect() {
 
 /// BND-5: whoever runs the branch's code can be made to say yes; only a judge that runs nothing opens the gate with it.
 #[test]
-fn a_testers_yes_counts_only_beside_a_review_of_the_same_code() {
+fn a_testers_yes_counts_only_with_a_review_of_the_same_code() {
     use crate::model::ids::RunId;
     let of = |gate: &str, verdict: EvidenceVerdict, tree: &str| {
         let mut e = row(gate, verdict);

@@ -63,7 +63,7 @@ impl Share {
 
     /// Why the readings can't be what they were taken for. One drop is a restart of the counting process, as a deploy
     /// makes; a query over a window rises and falls freely.
-    fn odd(&self) -> Option<String> {
+    fn implausible(&self) -> Option<String> {
         if self.falls > MOST_FALLS {
             return Some(format!(
                 "the error source's counters fell {} times, as the numbers of a window do: give a counter such as sum(http_requests_total), or say `reading: window`",
@@ -121,7 +121,7 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
     (share.missing, share.readings, share.moved, share.falls) = (0, 0, false, 0);
     let mut sick = sick_before(record);
     let mut excused = None;
-    let (mut made, mut failures, mut bad_row, mut good_row, mut untold) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut made, mut failures, mut bad_row, mut good_row, mut no_revision) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     let mut not_made: Option<String> = None;
     let mut recent: VecDeque<bool> = VecDeque::new();
     for probe in &record.probes {
@@ -134,7 +134,7 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
             }
         };
         made += 1;
-        untold += u64::from(revision.is_some() && matches!(probe.revision, Some(RevisionAnswer::None(_))));
+        no_revision += u64::from(revision.is_some() && matches!(probe.revision, Some(RevisionAnswer::None(_))));
         share.feed(probe);
         if failed.is_some() {
             (failures, bad_row, good_row) = (failures + 1, bad_row + 1, 0);
@@ -182,11 +182,11 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
         let why = format!("the error source answered at only {readings} of {expected} expected probes");
         return Classification::Inconclusive { why };
     }
-    if let Some(why) = share.odd() {
+    if let Some(why) = share.implausible() {
         return Classification::Inconclusive { why };
     }
-    let reported = made.saturating_sub(untold);
-    if untold > 0 && short(reported) {
+    let reported = made.saturating_sub(no_revision);
+    if no_revision > 0 && short(reported) {
         let why = format!("only {reported} of {expected} expected probes reported which revision runs");
         return Classification::Inconclusive { why };
     }

@@ -16,10 +16,10 @@ const MOST_EFFECTS: usize = 12;
 pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
     let auto = labels::auto_release(ctx, id);
     if about_to_move(ctx, id, auto)? {
-        landing::look(ctx, id);
+        landing::check_waiting_deploy(ctx, id);
     }
     let mut before: Option<(Effect, i64)> = None;
-    let mut looked = false;
+    let mut checked = false;
     for _ in 0..MOST_EFFECTS {
         let now = ctx.now();
         let policy = ctx.policy.clone();
@@ -39,10 +39,10 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             ctx.report.changed = true;
             ctx.report.actions.extend(driven.actions);
         }
-        if !looked && driven.last.is_by_repository() {
-            looked = true;
+        if !checked && driven.last.is_by_repository() {
+            checked = true;
             let project = ctx.task(id)?.project;
-            if super::repository::look(ctx, &project)? {
+            if super::repository::read_config(ctx, &project)? {
                 continue;
             }
         }

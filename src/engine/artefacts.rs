@@ -54,16 +54,16 @@ pub fn commit_due(ctx: &mut Ctx) -> Result<()> {
                 continue;
             }
         };
-        let put_off = row.intent["until"].as_i64().unwrap_or(0);
+        let deferred_until = row.intent["until"].as_i64().unwrap_or(0);
         // A later time means that the clock was set back.
-        let waits = (1..=LONGEST_MS).contains(&(put_off - now));
+        let waits = (1..=LONGEST_MS).contains(&(deferred_until - now));
         if task.stage != Stage::Done || task.is_watched() || waits {
             continue;
         }
         match one(ctx, &task) {
             Ok(()) => {}
             Err(e) => match refused(&e) {
-                Some(why) => put_aside(ctx, &task, &row.intent, &why)?,
+                Some(why) => move_aside(ctx, &task, &row.intent, &why)?,
                 None => ctx.fault(Some(&task), "committing orch's own artefacts", &e),
             },
         }
@@ -81,7 +81,7 @@ fn refused(e: &anyhow::Error) -> Option<String> {
 }
 
 /// Defers the commit, longer each time, and reports it once. The artefacts stay in the state directory meanwhile.
-fn put_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str) -> Result<()> {
+fn move_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let times = before["times"].as_i64().unwrap_or(0);
     let since = before["since"].as_i64().unwrap_or(at);
@@ -194,7 +194,7 @@ fn push(ctx: &mut Ctx, task: &Task, project: &crate::config::Project, files: &[(
     let message = format!("{}: what orch recorded of its deploy", task.key);
     let seconds = task.finished_at.unwrap_or(task.created_at) / 1000;
     let made = build.commit(&tree, &tip, &message, &projects::author(project), seconds)?;
-    mirror.take_in(&build, &made, crate::model::ids::RunId(0))?;
+    mirror.import(&build, &made, crate::model::ids::RunId(0))?;
     match services::git(ctx, project, Access::Push, mirror.land(&default, &made, &tip))? {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(Pushed::As(Some(made.to_string()))),
         // The default branch moved meanwhile: the next step retries from there.

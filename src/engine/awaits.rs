@@ -49,12 +49,12 @@ pub fn keep(ctx: &mut Ctx, task: &Task, deploy: &Deploy, what: Awaited, said: &s
         let wait = awaits::next(before.as_ref(), &deploy.id, (what, said), at, task.id.0);
         let new = before.as_ref().is_none_or(|b| b.what != what || b.said != said);
         tx.set_meta(&key(task.id), &serde_json::to_string(&wait).unwrap_or_default())?;
-        let told = before.as_ref().is_some_and(|b| b.what == what);
+        let alerted = before.as_ref().is_some_and(|b| b.what == what);
         if new {
             tx.audit(at, Some(task.id), "forge_awaits", &json!({"deploy": deploy.id, "what": what, "said": said}))?;
             messages::card(tx, task, at)?;
         }
-        if what.by_person() && !told {
+        if what.by_person() && !alerted {
             let kind = Awaited::ALL.iter().position(|w| *w == what).and_then(|n| i64::try_from(n).ok()).unwrap_or(0);
             let number = task.epoch * i64::try_from(Awaited::ALL.len()).unwrap_or(1) + kind;
             messages::alert(tx, task, AlertKind::ForgeWaits, number, &awaits::why(&wait), at)?;

@@ -178,8 +178,8 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
             continue;
         }
         // An answer counts for a second; if somebody takes the name meanwhile, our push fails.
-        let standing = mirror.glance(&[&name])?.at.into_iter().next().flatten();
-        let outcome = match (&standing, row.is_some()) {
+        let head_there = mirror.glance(&[&name])?.at.into_iter().next().flatten();
+        let outcome = match (&head_there, row.is_some()) {
             // We intended it earlier and it was absent then: ours.
             (Some(_), true) => true,
             (Some(_), false) => false,
@@ -209,7 +209,7 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
             tx.record_outcome(&key, &json!({"ours": outcome}), at)
         })?;
         if outcome {
-            let head = if standing.is_some() { caught_up(mirror, &name, base)? } else { base.clone() };
+            let head = if head_there.is_some() { caught_up(mirror, &name, base)? } else { base.clone() };
             return Ok((name, head));
         }
     }
@@ -223,22 +223,22 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
 /// The head of a branch of ours whose creator was killed before it could record it. An empty one is moved up to the
 /// current default branch (RUN-3). What somebody pushed to it meanwhile stays, and the run begins there.
 fn caught_up(mirror: &Mirror, name: &str, base: &Sha) -> Result<Sha> {
-    let Some(standing) = mirror.remote_head(name)? else {
+    let Some(head_there) = mirror.remote_head(name)? else {
         return match mirror.push_new_branch(name, base)? {
             PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(base.clone()),
             PushOutcome::Rejected { reason, .. } => bail!("the remote refuses branch {name}: {reason}"),
         };
     };
-    if standing == *base {
-        return Ok(standing);
+    if head_there == *base {
+        return Ok(head_there);
     }
     mirror.fetch_branch(name)?;
-    if !mirror.is_ancestor(&standing, base)? {
-        return Ok(standing);
+    if !mirror.is_ancestor(&head_there, base)? {
+        return Ok(head_there);
     }
     Ok(match mirror.push(name, base)? {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => base.clone(),
-        PushOutcome::Rejected { .. } => standing,
+        PushOutcome::Rejected { .. } => head_there,
     })
 }
 

@@ -44,7 +44,7 @@ const GONE: Duration = Duration::from_secs(30);
 const START_MS: i64 = 20_000;
 /// How many of the last lines of a red log are kept and shown.
 const KEPT_LINES: usize = 20;
-const TOLD_LINES: usize = 5;
+const SHOWN_LINES: usize = 5;
 /// How many passed trees are remembered per base.
 const PASSED: usize = 50;
 
@@ -460,37 +460,37 @@ pub(super) fn end(ctx: &mut Ctx, project: &Project, token: &str, tried: &Tried) 
                 passed(tx, name, &base.tree, &base.config, at)?;
                 recovered(tx, name, &mut base, at)?;
             }
-            BaseState::Red => tell(tx, project, &mut base, at)?,
+            BaseState::Red => alert_red(tx, project, &mut base, at)?,
             BaseState::Environment | BaseState::Untried | BaseState::Running | BaseState::NotApplicable => {}
         }
         put(tx, name, &base)
     })?)
 }
 
-fn tell(tx: &Tx<'_>, project: &Project, base: &mut Base, at: i64) -> StoreResult<()> {
+fn alert_red(tx: &Tx<'_>, project: &Project, base: &mut Base, at: i64) -> StoreResult<()> {
     let name = project.base_name();
     let key = format!("base/told/{name}");
     let about = format!("{}/{}", base.commit, base.config);
-    base.told = true;
+    base.alerted = true;
     if tx.meta(&key)?.as_deref() == Some(about.as_str()) {
         return Ok(());
     }
     tx.set_meta(&key, &about)?;
-    base.told_no = tx.count_up(&format!("base/alerts/{name}"), 1)?;
+    base.ruled_out_at = tx.count_up(&format!("base/alerts/{name}"), 1)?;
     let waits = tx.open_tasks()?.into_iter().find(|t| t.project == project.key && t.stage == Stage::Created);
     let ask = waits.map(|t| format!("\n`orch explain {}`", t.key)).unwrap_or_default();
-    let last = base.lines.iter().skip(base.lines.len().saturating_sub(TOLD_LINES));
+    let last = base.lines.iter().skip(base.lines.len().saturating_sub(SHOWN_LINES));
     let lines: String = last.map(|l| format!("\n{l}")).collect();
     let detail = format!("{} at {}{lines}\nNo agent starts.{ask}", base.why, base.commit.short());
-    messages::alert_named(tx, AlertKind::BaseRed, name, base.told_no, &detail, at)
+    messages::alert_named(tx, AlertKind::BaseRed, name, base.ruled_out_at, &detail, at)
 }
 
 /// One silent message if a red base was reported.
 pub(super) fn recovered(tx: &Tx<'_>, name: &str, base: &mut Base, at: i64) -> StoreResult<()> {
     tx.drop_meta(&format!("base/told/{name}"))?;
-    if std::mem::take(&mut base.told) {
+    if std::mem::take(&mut base.alerted) {
         let why = format!("its base is green at {}", base.commit.short());
-        messages::alert_named(tx, AlertKind::BaseGreen, name, base.told_no, &why, at)?;
+        messages::alert_named(tx, AlertKind::BaseGreen, name, base.ruled_out_at, &why, at)?;
     }
     put(tx, name, base)
 }

@@ -23,7 +23,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
         return Ok(());
     }
     let red = red_since(ctx, only, day, free)?;
-    let mut looked: BTreeSet<String> = BTreeSet::new();
+    let mut checked: BTreeSet<String> = BTreeSet::new();
     loop {
         let now = ctx.now();
         let mut policy = ctx.policy.clone();
@@ -33,7 +33,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
             // hold its jobs, other projects' jobs move up, and their bases have to be known, too.
             for (key, project) in &mut policy.projects {
                 let row = project.base.as_ref().and_then(|name| known.get(name));
-                if !looked.contains(key) || row.is_some_and(|b| b.state == BaseState::Running) {
+                if !checked.contains(key) || row.is_some_and(|b| b.state == BaseState::Running) {
                     project.base = None;
                 }
             }
@@ -41,7 +41,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
             let plan = dispatch::plan(&queue, &policy, only, most);
             let mut first: BTreeMap<String, Vec<TaskId>> = BTreeMap::new();
             for claim in plan.claims.iter().filter(|c| c.starts.is_some()) {
-                let place = queue.places.get(&claim.task).filter(|p| !p.on_red_base && !looked.contains(&p.project));
+                let place = queue.places.get(&claim.task).filter(|p| !p.on_red_base && !checked.contains(&p.project));
                 if let Some(place) = place {
                     first.entry(place.project.clone()).or_default().push(claim.task);
                 }
@@ -52,12 +52,12 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
             break;
         }
         for (key, tasks) in first {
-            look(ctx, &key, &tasks, None)?;
-            looked.insert(key);
+            check_base(ctx, &key, &tasks, None)?;
+            checked.insert(key);
         }
     }
     for (key, since) in red {
-        look(ctx, &key, &[], Some(since))?;
+        check_base(ctx, &key, &[], Some(since))?;
     }
     Ok(())
 }
@@ -79,7 +79,7 @@ fn red_since(ctx: &mut Ctx, only: Option<&str>, day: i64, free: Option<u64>) -> 
 }
 
 /// Reads a project's base for these tasks. With `after`, has it checked again unless that has happened since.
-fn look(ctx: &mut Ctx, key: &str, tasks: &[TaskId], after: Option<i64>) -> Result<()> {
+fn check_base(ctx: &mut Ctx, key: &str, tasks: &[TaskId], after: Option<i64>) -> Result<()> {
     let project = ctx.project(key)?.clone();
     if !applies(&ctx.config, &project) {
         return Ok(());
@@ -165,8 +165,8 @@ fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
             failed: last.as_ref().filter(|b| b.config == config).map_or(0, |b| b.failed),
             token: token.clone(),
             owner: Some(me),
-            told_no: last.as_ref().map_or(0, |b| b.told_no),
-            told: last.as_ref().is_some_and(|b| b.told),
+            ruled_out_at: last.as_ref().map_or(0, |b| b.ruled_out_at),
+            alerted: last.as_ref().is_some_and(|b| b.alerted),
         };
         base_job::put(tx, &name, &base)?;
         if state == BaseState::Green {

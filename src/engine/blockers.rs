@@ -73,7 +73,7 @@ pub fn last(tx: &Tx<'_>) -> Stored<BoardAnswers> {
 
 const PREFIX: &str = "blockers/t";
 
-fn untold_key(id: TaskId) -> String {
+fn unread_blockers_key(id: TaskId) -> String {
     format!("{PREFIX}{id}/untold")
 }
 
@@ -92,7 +92,7 @@ fn due(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
 fn asked_about(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let answer = ask(ctx, id);
     let why = answer.as_ref().err().map_or_else(String::new, |e| format!("{e:#}"));
-    let key = untold_key(id);
+    let key = unread_blockers_key(id);
     let before = ctx.store.read(|tx| tx.meta(&key))?.unwrap_or_default();
     if !ctx.dry && before != why {
         ctx.store.write(|tx| tx.set_meta(&key, &why))?;

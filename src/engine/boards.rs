@@ -260,7 +260,7 @@ pub fn set_gone(ctx: &mut Ctx, task: &Task, gone: bool) -> Result<()> {
 
 /// After a full scan of a board whose pages may drift: asks individually for the items of live tasks that the scan did
 /// not show. An item missing from one scan is unknown, not gone. Returns whether all were asked.
-pub fn look_for_missing(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &[WorkItem]) -> Result<bool> {
+pub fn find_missing(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &[WorkItem]) -> Result<bool> {
     for task in ctx.store.read(|tx| tx.open_tasks())?.iter().filter(|t| t.project == project.key) {
         if ctx.interrupted() {
             return Ok(false);
@@ -488,7 +488,7 @@ pub fn unknown_status(resolved: &Resolved, status: &str) -> Option<String> {
 }
 
 /// Reads a board's list for as long as `go_on` allows and records it. Returns the listing for the caller's watermark.
-pub fn look(
+pub fn scan(
     ctx: &mut Ctx,
     project: &Project,
     seat: &Seat,

@@ -193,7 +193,7 @@ fn lifted(
         Then::Repeat => {
             let epoch = task.epoch;
             task.apply(Change::Move(Move::Repeat))?;
-            stand(tx, &task, epoch, at, &now.root)?;
+            holds(tx, &task, epoch, at, &now.root)?;
             if let Some(red) = red.filter(|_| lift.ci) {
                 red.runs_again(tx, &task, at)?;
             }
@@ -279,7 +279,7 @@ fn kept_run(tx: &Tx<'_>, id: TaskId) -> StoreResult<bool> {
 }
 
 /// Carries what stays valid over into the stay that has just begun.
-fn stand(tx: &Tx<'_>, task: &Task, epoch: i64, at: i64, root: &std::path::Path) -> StoreResult<()> {
+fn holds(tx: &Tx<'_>, task: &Task, epoch: i64, at: i64, root: &std::path::Path) -> StoreResult<()> {
     let rows = bound::checked(tx.evidence_of(task.id)?, root);
     for e in command::stays_valid(&rows, epoch) {
         let Some(gate) = Gate::parse(&e.gate) else { continue };

@@ -6,7 +6,7 @@ use crate::adapters::process;
 use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store};
 use crate::decide::caller::{self, OpenRun};
-use crate::model::act::Forebear;
+use crate::model::act::Ancestor;
 use crate::model::task::Run;
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use std::process::Stdio;
 const MOST: u64 = 256;
 
 /// This process and its ancestors.
-pub fn lineage() -> Vec<Forebear> {
+pub fn lineage() -> Vec<Ancestor> {
     process::lineage(MARK)
 }
 
@@ -26,9 +26,9 @@ pub fn lineage() -> Vec<Forebear> {
 ///
 /// # Errors
 /// The database can't be read, so the caller is unknown.
-pub fn inside(state_dir: &Path, lineage: &[Forebear], proves: bool) -> Result<Option<String>> {
+pub fn inside(state_dir: &Path, lineage: &[Ancestor], proves: bool) -> Result<Option<String>> {
     let paths = Paths::new(state_dir);
-    if let Some(what) = caller::beside(lineage, &paths.installation()) {
+    if let Some(what) = caller::run_of(lineage, &paths.installation()) {
         return Ok(Some(what.to_owned()));
     }
     if !paths.database().exists() {

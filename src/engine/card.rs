@@ -6,7 +6,7 @@ use crate::decide::gates::inputs_of;
 use crate::model::act::By;
 use crate::model::answers::Answers;
 use crate::model::card::{Ask, CardData, CardRun, CardRunState};
-use crate::model::confine::{Held, Standing};
+use crate::model::confine::{Held, RunConfinement};
 use crate::model::decision::Gate;
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
@@ -130,7 +130,7 @@ fn held_note(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
         return Ok(None);
     }
     let all = super::confine::noted(tx)?;
-    let Some(s) = Standing::find(&all, &task.project, task.stage.agent()) else { return Ok(None) };
+    let Some(s) = RunConfinement::find(&all, &task.project, task.stage.agent()) else { return Ok(None) };
     let open = if s.open { ", network open" } else { "" };
     Ok(match s.held {
         None => s.why.as_ref().map(|why| format!("Nothing of it starts: {why}")),
@@ -146,25 +146,25 @@ fn held_note(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
 /// The card's notes: waived staging checks (SHIP-3), dependencies that could not be audited (SHIP-1) and what a label
 /// answered (BRD-5).
 fn notes(tx: &Tx<'_>, id: TaskId, rows: &[Evidence]) -> Result<Vec<String>> {
-    let last = |gate: &str, telling: &str| {
+    let last = |gate: &str, shows: &str| {
         let row = rows.iter().rev().find(|e| e.gate == gate)?;
-        row.why.contains(telling).then(|| row.why.clone())
+        row.why.contains(shows).then(|| row.why.clone())
     };
     let review = rows.iter().rev().find(|e| e.gate == Gate::ReviewVerdict.as_str()).filter(|e| e.depends());
     let dependent = review.map(|_| NOT_INDEPENDENT.to_owned());
-    let told =
+    let written =
         [dependent, last("security_gate", "NOT audited"), last("staging_status", "waived")].into_iter().flatten();
     let by_label = tx.events_of(id, "released")?.into_iter().filter_map(|detail| {
         let detail: serde_json::Value = serde_json::from_str(&detail).ok()?;
         let by = serde_json::from_value::<By>(detail["by"].clone()).ok()?;
-        let told = || {
+        let written = || {
             format!(
                 "{} released by {by}: {}.",
                 detail["for"].as_str().unwrap_or("it"),
                 detail["so"].as_str().unwrap_or("it continues")
             )
         };
-        matches!(by, By::Label { .. }).then(told)
+        matches!(by, By::Label { .. }).then(written)
     });
-    Ok(told.chain(by_label).collect())
+    Ok(written.chain(by_label).collect())
 }

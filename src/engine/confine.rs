@@ -10,7 +10,7 @@ use crate::adapters::git::files::remove;
 use crate::adapters::git::shared::Shared;
 use crate::adapters::{accounts, net};
 use crate::config::{Config, Project, RuntimeKind, SecretRef, UIDS, process_env};
-use crate::model::confine::{Held, Mode, Network, Policy, Standing};
+use crate::model::confine::{Held, Mode, Network, Policy, RunConfinement};
 use crate::model::ids::{RunId, Sha};
 use crate::model::stage::Agent;
 use crate::model::toolchain::{Offered, offered};
@@ -362,15 +362,15 @@ pub fn answers(config: &Config) -> Vec<Answer> {
 }
 
 /// The same in the form that decisions and readers use.
-pub fn standings(config: &Config) -> Vec<Standing> {
-    let standing = |a: Answer| Standing {
+pub fn confinements(config: &Config) -> Vec<RunConfinement> {
+    let confinement_of = |a: Answer| RunConfinement {
         project: a.project,
         agent: a.agent,
         held: a.engine.as_ref().ok().map(Engine::held),
         why: a.engine.err().map(|e| e.to_string()),
         open: a.policy.network == Network::Open,
     };
-    answers(config).into_iter().map(standing).collect()
+    answers(config).into_iter().map(confinement_of).collect()
 }
 
 /// Records changes of what confines whom, and reports a machine without an engine once (NTF-2).
@@ -378,14 +378,14 @@ pub fn observe(ctx: &mut Ctx) -> Result<()> {
     if ctx.dry {
         return Ok(());
     }
-    let now = standings(&ctx.config);
+    let now = confinements(&ctx.config);
     let text = serde_json::to_string(&now).context("writing down what holds runs")?;
     let before = ctx.store.read(|tx| tx.meta(META))?;
     if before.as_deref() == Some(&text) {
         return Ok(());
     }
-    let held_up = |list: &[Standing]| list.iter().find_map(|s| s.why.clone());
-    let was = before.and_then(|t| serde_json::from_str::<Vec<Standing>>(&t).ok()).and_then(|l| held_up(&l));
+    let held_up = |list: &[RunConfinement]| list.iter().find_map(|s| s.why.clone());
+    let was = before.and_then(|t| serde_json::from_str::<Vec<RunConfinement>>(&t).ok()).and_then(|l| held_up(&l));
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
         tx.set_meta(META, &text)?;
@@ -400,7 +400,7 @@ pub fn observe(ctx: &mut Ctx) -> Result<()> {
 }
 
 /// What a step last recorded; empty before the first.
-pub fn noted(tx: &crate::adapters::store::Tx<'_>) -> crate::adapters::store::Result<Vec<Standing>> {
+pub fn noted(tx: &crate::adapters::store::Tx<'_>) -> crate::adapters::store::Result<Vec<RunConfinement>> {
     Ok(tx.meta(META)?.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default())
 }
 

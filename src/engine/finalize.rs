@@ -54,7 +54,7 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
     let mut broken = taken.faults(site, run)?;
     let secrets = taken.secrets(site, run)?;
     if !secrets.is_empty() {
-        tell_secrets(ctx, site, run, &secrets)?;
+        alert_secrets(ctx, site, run, &secrets)?;
     }
     broken.extend(secrets);
     let shown: Vec<String> = broken.iter().map(ToString::to_string).collect();
@@ -75,7 +75,7 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
 }
 
 /// Reports a secret in what an agent left at once: its owner has to know that it can be read.
-fn tell_secrets(ctx: &mut Ctx, site: &Site, run: &Run, secrets: &[Broken]) -> Result<()> {
+fn alert_secrets(ctx: &mut Ctx, site: &Site, run: &Run, secrets: &[Broken]) -> Result<()> {
     let task = &site.ground.task;
     let at = ctx.now().stamp.wall_ms;
     let shown: Vec<String> = secrets.iter().take(5).map(ToString::to_string).collect();
@@ -190,8 +190,8 @@ fn push(
     };
     let key = format!("t{}/r{}/push", task.id, run.id);
     let heads = services::git(ctx, &site.project, Access::Read, mirror.glance(&[&branch]))?;
-    let standing = heads.at.into_iter().next().flatten();
-    if standing.as_ref() == Some(&head) {
+    let head_there = heads.at.into_iter().next().flatten();
+    if head_there.as_ref() == Some(&head) {
         // Pushed by an owner that was killed before it could record it.
         let row = ctx.store.read(|tx| tx.journal_row(&key))?;
         if row.is_some_and(|r| r.outcome.is_none()) {
@@ -199,11 +199,11 @@ fn push(
         }
         return Ok(Some(head));
     }
-    if standing.is_none() {
+    if head_there.is_none() {
         return Err(gone(&branch));
     }
-    if standing.as_ref() != Some(start) {
-        moved(ctx, site, standing)?;
+    if head_there.as_ref() != Some(start) {
+        moved(ctx, site, head_there)?;
         return Ok(None);
     }
     if head == *start {
@@ -229,16 +229,16 @@ fn push(
             return Err(Kept::error(Cause::PushRefused, why));
         }
     };
-    let standing =
+    let head_there =
         if done { None } else { services::git(ctx, &site.project, Access::Read, mirror.remote_head(&branch))? };
-    if !done && standing.is_none() {
+    if !done && head_there.is_none() {
         return Err(gone(&branch));
     }
     pushed(ctx, site, run, &key, done.then_some((start, &head)), squash)?;
     if done {
         return Ok(Some(head));
     }
-    moved(ctx, site, standing)?;
+    moved(ctx, site, head_there)?;
     Ok(None)
 }
 
@@ -259,9 +259,9 @@ fn pushed(ctx: &mut Ctx, site: &Site, run: &Run, key: &str, done: Option<(&Sha, 
 }
 
 /// The branch has another head on the remote: the next run begins there.
-fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
+fn moved(ctx: &mut Ctx, site: &Site, head_there: Option<Sha>) -> Result<()> {
     let task = &site.ground.task;
-    let Some(sha) = standing else { return Ok(()) };
+    let Some(sha) = head_there else { return Ok(()) };
     let fetched = site.ground.mirror.fetch_branch(task.branch.as_deref().unwrap_or_default());
     services::git(ctx, &site.project, Access::Read, fetched)?;
     let tree = site.ground.mirror.code_tree(&sha, &task.key)?.to_string();

@@ -78,11 +78,11 @@ pub fn close(state_dir: &Path) -> Result<Vec<PathBuf>> {
 /// Runs after the database is opened: the first step of this version checks everything, and what was open is reported
 /// once.
 pub fn closed(ctx: &mut Ctx, mut open: Vec<PathBuf>) -> Result<()> {
-    let looked = ctx.store.read(|tx| tx.meta(MODES))?.is_some();
-    if !looked {
+    let checked = ctx.store.read(|tx| tx.meta(MODES))?.is_some();
+    if !checked {
         open.extend(modes::close(ctx.paths.root(), true).context("keeping others out of the state directory")?);
     }
-    if looked && open.is_empty() {
+    if checked && open.is_empty() {
         return Ok(());
     }
     let at = ctx.now().stamp.wall_ms;
@@ -140,8 +140,8 @@ pub fn may_resume(ctx: &mut Ctx, halted: &str) -> Result<bool> {
     }
     let set = std::fs::metadata(ctx.paths.root().join("HALT")).and_then(|m| m.modified());
     let set = set.ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_millis());
-    let looked = ctx.store.read(|tx| tx.meta("reconcile/last_full_at"))?.and_then(|t| t.parse::<i64>().ok());
-    if !may_resume_after(set, looked) {
+    let checked = ctx.store.read(|tx| tx.meta("reconcile/last_full_at"))?.and_then(|t| t.parse::<i64>().ok());
+    if !may_resume_after(set, checked) {
         return Ok(false);
     }
     write_tail(ctx)?;

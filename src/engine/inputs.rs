@@ -27,7 +27,7 @@ pub fn between(mirror: &Mirror, base: &Sha, head: &Sha) -> Result<Vec<Input>> {
 pub fn of_range(mirror: &Mirror, from: &Sha, to: &Sha) -> Result<Vec<Input>> {
     let mut paths = mirror.changes(from, to)?;
     paths.retain(|c| !is_artefact_path(&c.path));
-    let stands_elsewhere: BTreeSet<Sha> = paths
+    let defined_elsewhere: BTreeSet<Sha> = paths
         .iter()
         .filter(|c| c.before.is_none() && is_test_path(&c.path))
         .filter_map(|c| c.after.as_ref().map(|o| o.id.clone()))
@@ -42,7 +42,7 @@ pub fn of_range(mirror: &Mirror, from: &Sha, to: &Sha) -> Result<Vec<Input>> {
         });
         let count = end.count().max(1);
         let chunk = paths.get(at..at + count).unwrap_or_default();
-        found.extend(inputs(&read(mirror, chunk, &stands_elsewhere)?));
+        found.extend(inputs(&read(mirror, chunk, &defined_elsewhere)?));
         at += count;
     }
     found.sort();

@@ -4,7 +4,7 @@ use super::deciders::{self, Decides};
 use super::record;
 use super::{Ctx, advance, apply, boards, messages, stop};
 use crate::adapters::store::{IntentRow, IntentState, NewOutbox, NewTask, Result as StoreResult, Sink, StoreError, Tx};
-use crate::decide::board::{self as decide, Standing, Use};
+use crate::decide::board::{self as decide, ItemState, Use};
 use crate::decide::command::{self, Refused};
 use crate::model::act::By;
 use crate::model::board::WorkItem;
@@ -32,14 +32,14 @@ pub fn apply_all(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
 }
 
 /// What an intent does now (RULE-12), with the work item's newest task.
-fn standing(tx: &Tx<'_>, row: &IntentRow, stop_on: bool) -> StoreResult<(Use, Option<Task>)> {
+fn meaning(tx: &Tx<'_>, row: &IntentRow, stop_on: bool) -> StoreResult<(Use, Option<Task>)> {
     let task = tx.task_by_item(&row.project, &row.item_id)?;
     let busy = match &task {
         Some(task) => tx.live_job(task.id)?.is_some(),
         None => false,
     };
     let item = tx.item(&row.project, &row.item_id)?;
-    let at = Standing {
+    let at = ItemState {
         task: task.as_ref(),
         busy,
         seen_other_since_end: item.is_none_or(|i| i.seen_other_since_end),
@@ -74,7 +74,7 @@ fn one(ctx: &mut Ctx, row: &IntentRow) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let stop_on = ctx.config.stop.status_enabled;
     let (done, task) = ctx.store.write(|tx| {
-        let (does, task) = standing(tx, row, stop_on)?;
+        let (does, task) = meaning(tx, row, stop_on)?;
         match &does {
             Use::Nothing(why) => dismiss(tx, row, task.as_ref(), &why.to_string(), at)?,
             Use::Release(waiting) => {
@@ -201,7 +201,7 @@ fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
             priority: begin.priority,
             blocked_by: &begin.blocked_by,
         };
-        if standing(tx, row, stop_on)?.0 != Use::Start
+        if meaning(tx, row, stop_on)?.0 != Use::Start
             || !tx.settle_intent(row.id, IntentState::Consumed, "started a task", at)?
         {
             return Ok(None);
@@ -238,7 +238,7 @@ fn resume(ctx: &mut Ctx, row: &IntentRow, task: &Task) -> Result<()> {
     let stop_on = ctx.config.stop.status_enabled;
     let id = task.id;
     ctx.store.write(|tx| {
-        if standing(tx, row, stop_on)?.0 != Use::Resume
+        if meaning(tx, row, stop_on)?.0 != Use::Resume
             || !tx.settle_intent(row.id, IntentState::Consumed, "resumed the analysis", at)?
         {
             return Ok(());

@@ -54,7 +54,7 @@ fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result
         return Ok(LabelAnswer::No);
     }
     let not_labelled = format!("labels/t{}", task.id);
-    if stands(ctx, task, &not_labelled, name)? {
+    if already_noted(ctx, task, &not_labelled, name)? {
         return Ok(LabelAnswer::No);
     }
     let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(LabelAnswer::No) };
@@ -72,15 +72,15 @@ fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result
 
 /// Whether an earlier check found the item without the label and the item has not changed since. Then it is not read
 /// again in every step while the task waits for a person. A "yes" is never cached.
-fn stands(ctx: &mut Ctx, task: &Task, key: &str, name: &str) -> Result<bool> {
+fn already_noted(ctx: &mut Ctx, task: &Task, key: &str, name: &str) -> Result<bool> {
     let (text, item) = ctx.store.read(|tx| {
         Ok::<_, crate::adapters::store::StoreError>((tx.meta(key)?, tx.item(&task.project, &task.item_id)?))
     })?;
     let known: Option<(i64, i64, String)> = text.and_then(|t| serde_json::from_str(&t).ok());
-    let Some((at, updated_ms, looked_for)) = known else { return Ok(false) };
+    let Some((at, updated_ms, is_checked)) = known else { return Ok(false) };
     let age = ctx.now().stamp.wall_ms - at;
     let changed = item.is_none_or(|row| row.updated_ms > updated_ms);
-    Ok(looked_for == name && board::stands_unlabelled(age, label_ttl_ms(ctx), changed))
+    Ok(is_checked == name && board::stands_unlabelled(age, label_ttl_ms(ctx), changed))
 }
 
 fn label_ttl_ms(ctx: &Ctx) -> i64 {

@@ -216,7 +216,7 @@ pub fn taken_back(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
 }
 
 /// The same, ignoring a remote that does not answer.
-pub fn look(ctx: &mut Ctx, id: TaskId) {
+pub fn check_waiting_deploy(ctx: &mut Ctx, id: TaskId) {
     if let Err(e) = taken_back(ctx, id)
         && let Ok(task) = ctx.task(id)
     {
@@ -225,14 +225,14 @@ pub fn look(ctx: &mut Ctx, id: TaskId) {
 }
 
 /// Checks every task that waits for a person or is blocked: it does not move, so nothing else would check it (RULE-31).
-pub fn look_at_waiting(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
+pub fn check_waiting_deploys(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
     if ctx.dry {
         return Ok(());
     }
     for task in ctx.store.read(|tx| tx.open_tasks())? {
         let waits = task.waiting_for.is_some() || task.blocked_reason.is_some();
         if waits && task.withdrawn.is_none() && only.is_none_or(|p| p == task.project) && !ctx.interrupted() {
-            look(ctx, task.id);
+            check_waiting_deploy(ctx, task.id);
         }
     }
     Ok(())

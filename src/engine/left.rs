@@ -135,8 +135,8 @@ pub(super) fn after_setup(site: &Site, begin: &mut Begin) -> Result<Vec<String>>
     let (changed, new): (Vec<String>, Vec<String>) = built.changed.iter().cloned().partition(|p| tracked.contains(p));
     mirror.restore(&begin.tree, checkout, &changed).context("restoring tracked files that worktree.setup changed")?;
     let protection = protection(site);
-    let odd = found.broken.iter().map(|b| b.path.trim_end_matches('/').to_owned());
-    for path in new.into_iter().chain(odd).filter(|p| !p.is_empty() && !tracked.contains(p)) {
+    let broken_paths = found.broken.iter().map(|b| b.path.trim_end_matches('/').to_owned());
+    for path in new.into_iter().chain(broken_paths).filter(|p| !p.is_empty() && !tracked.contains(p)) {
         if protection.covers(&path) || path == folder || path.starts_with(&format!("{folder}/")) {
             crate::adapters::git::files::remove(&checkout.join(&path))?;
         } else {
@@ -362,7 +362,7 @@ impl Taken<'_> {
         let seconds = run.exited_at.as_ref().map_or(run.started_at, |at| at.wall_ms) / 1000;
         let author = super::projects::author(&site.project);
         let commit = self.build.commit(&self.built.tree, &self.begin.parent, &message, &author, seconds)?;
-        site.ground.mirror.take_in(&self.build, &commit, run.id)?;
+        site.ground.mirror.import(&self.build, &commit, run.id)?;
         Ok(commit)
     }
 }

@@ -205,8 +205,8 @@ impl Ctx {
     fn alarm(&mut self, task: &Task, why: &str) {
         let at = (self.clock)().wall_ms;
         let (name, n) = (task.key.as_str(), task.revision);
-        let told = self.store.write(|tx| messages::alert_named(tx, AlertKind::Blocked, name, n, why, at));
-        if let Err(e) = told {
+        let alerted = self.store.write(|tx| messages::alert_named(tx, AlertKind::Blocked, name, n, why, at));
+        if let Err(e) = alerted {
             self.report.fault(Some(task.key.as_str()), format!("reporting a refused change: {e}"), None);
         }
     }

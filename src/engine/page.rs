@@ -18,7 +18,7 @@ use crate::render::page::Kind;
 use crate::render::page::index::{ENDED, ENDED_PAGE, EndedRow, ended_page, page as index};
 use crate::render::page::task::{RunRow, TaskPage, Verdict, page as task_page};
 use crate::render::report;
-use crate::render::story::{Told, tell};
+use crate::render::story::{StoryEntry, render_event};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -224,7 +224,7 @@ impl Gather<'_> {
 
     fn task(&self, task: &Task, events: &[AuditEvent], evidence: &[Evidence], runs: &[Run]) -> TaskPage {
         let text = |t: &str| self.clean.text(t);
-        let story = events.iter().map(|e| (self.view.local(&rfc3339(e.at)), self.told(e))).collect();
+        let story = events.iter().map(|e| (self.view.local(&rfc3339(e.at)), self.story_entry(e))).collect();
         let verdict = |e: &Evidence| Verdict {
             gate: e.gate.clone(),
             verdict: e.verdict.to_string(),
@@ -268,7 +268,7 @@ impl Gather<'_> {
     }
 
     /// An event without what only this machine should know.
-    fn told(&self, e: &AuditEvent) -> Told {
+    fn story_entry(&self, e: &AuditEvent) -> StoryEntry {
         let mut detail: Map<String, Value> = serde_json::from_str(&e.detail).unwrap_or_default();
         detail.retain(|name, _| !RAW.contains(&name.as_str()));
         if let Some(list) = detail.remove("findings").filter(|_| self.documents) {
@@ -276,8 +276,11 @@ impl Gather<'_> {
             let all: Vec<Finding> = all.iter().map(|f| self.finding(f)).collect();
             detail.insert("findings".to_owned(), serde_json::to_value(all).unwrap_or_default());
         }
-        let told = tell(&e.event, &detail);
-        Told { line: self.clean.text(&told.line), under: told.under.iter().map(|u| self.clean.text(u)).collect() }
+        let story_entry = render_event(&e.event, &detail);
+        StoryEntry {
+            line: self.clean.text(&story_entry.line),
+            under: story_entry.under.iter().map(|u| self.clean.text(u)).collect(),
+        }
     }
 
     /// A finding as a page may show it: places and rules of a scan, the first line of a program's output.

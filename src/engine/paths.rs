@@ -150,8 +150,8 @@ mod tests {
         for spelled in ["link", "./state", "other/../state"] {
             assert_eq!(Paths::new(&dir.path().join(spelled)).installation(), id, "{spelled}");
         }
-        let beside = Paths::new(&other);
-        assert_ne!(beside.unit(RunId(7), false), own.unit(RunId(7), false));
-        assert_ne!(beside.mark(RunId(7)), own.mark(RunId(7)));
+        let sibling = Paths::new(&other);
+        assert_ne!(sibling.unit(RunId(7), false), own.unit(RunId(7), false));
+        assert_ne!(sibling.mark(RunId(7)), own.mark(RunId(7)));
     }
 }

@@ -39,7 +39,7 @@ pub fn run(ctx: &mut Ctx) -> Result<()> {
     cluster::tidy(ctx)?;
     reclaim(ctx)?;
     advance::idle_tasks(ctx, None)?;
-    stop::look_again(ctx)?;
+    stop::recheck_after_stop(ctx)?;
     super::pulls::tidy(ctx);
     if !ctx.dry {
         lease::mirror_all(ctx)?;
@@ -68,9 +68,9 @@ fn policy(ctx: &Ctx) -> ReapPolicy {
 pub fn resume(ctx: &mut Ctx) -> Result<()> {
     let policy = policy(ctx);
     for run in ctx.store.read(|tx| tx.open_runs())? {
-        let due = put_off(ctx, &run).map(|put_off| {
+        let due = deferral(ctx, &run).map(|deferral| {
             let seen = if run.state == RunState::Live { supervisor(ctx, &run) } else { Seen::Unknown };
-            decide::is_resumed(&run, seen, put_off, ctx.config.reaper.enabled)
+            decide::is_resumed(&run, seen, deferral, ctx.config.reaper.enabled)
         });
         let done = due.and_then(|due| if due { one(ctx, &run, &policy) } else { Ok(()) });
         if let Err(e) = done {
@@ -82,13 +82,13 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
 }
 
 /// Whether finalizing the run was deferred.
-fn put_off(ctx: &mut Ctx, run: &Run) -> Result<Option<PutOff>> {
+fn deferral(ctx: &mut Ctx, run: &Run) -> Result<Option<PutOff>> {
     if run.state != RunState::Exited {
         return Ok(None);
     }
     let (job, task) = ctx.store.read(|tx| Ok::<_, StoreError>((tx.job(run.job_id)?, tx.task(run.task_id)?)))?;
     let held = task.blocked_reason.is_some() || task.withdrawn.is_some();
-    Ok(run.put_off(&job, ctx.now().stamp.wall_ms).map(|until| PutOff { until, held }))
+    Ok(run.deferred_until(&job, ctx.now().stamp.wall_ms).map(|until| PutOff { until, held }))
 }
 
 /// What is known about a run's supervisor, from its identity and its lock, which it holds as long as it lives.
@@ -109,7 +109,7 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     let taken_in = run.state == RunState::Live && seen == Seen::Dead && !ctx.dry && take_in_exit(ctx, run)?;
     let row = if taken_in { ctx.store.read(|tx| tx.run(run.id))? } else { run.clone() };
     let run = &row;
-    let todo = decide::reap(run, seen, put_off(ctx, run)?, policy, &now);
+    let todo = decide::reap(run, seen, deferral(ctx, run)?, policy, &now);
     // A run not known to be gone is not dead (CLU-3), and time in the queue does not count as work (CLU-4).
     let waits = match todo {
         Reap::Lost => !ctx.dry && !cluster::is_over(ctx, run)?,

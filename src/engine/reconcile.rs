@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The time limit for scanning one board, except for a page in progress; a full scan resumes in the next pass.
-pub const LOOK: Duration = Duration::from_secs(120);
+pub const SCAN: Duration = Duration::from_secs(120);
 
 /// One pass over every project, scanning each board for at most `longest`.
 pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> Result<()> {
@@ -49,7 +49,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
     super::chat::answers(ctx, super::chat::When::Always);
     intents::apply_all(ctx, only)?;
     advance::idle_tasks(ctx, only)?;
-    super::landing::look_at_waiting(ctx, only)?;
+    super::landing::check_waiting_deploys(ctx, only)?;
     if !ctx.interrupted() {
         drifted(ctx)?;
         super::pulls::tidy(ctx);
@@ -104,7 +104,7 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     };
     let (interrupt, until) = (Arc::clone(&ctx.interrupt), Instant::now() + longest);
     let go_on = move || !interrupt.load(Ordering::SeqCst) && Instant::now() < until;
-    let listing = match boards::look(ctx, project, &seat, &scope, &go_on) {
+    let listing = match boards::scan(ctx, project, &seat, &scope, &go_on) {
         Ok(listing) => listing,
         Err(BoardError::Throttled { retry_after_s, .. }) => {
             return wait(ctx, project, retry_after_s).map(|()| Asked::No);
@@ -138,7 +138,7 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
         };
     }
     let whole = look == Look::Whole;
-    if whole && !local && !live.is_empty() && !boards::look_for_missing(ctx, project, &seat, &listing.items)? {
+    if whole && !local && !live.is_empty() && !boards::find_missing(ctx, project, &seat, &listing.items)? {
         read_on(ctx, project, listing.requests);
         return Ok(Asked::Yes);
     }

@@ -76,14 +76,14 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize) -> Result<()> {
     if ctx.dry || listed.is_empty() || ctx.store.read(|tx| tx.queued_jobs())?.is_empty() {
         return Ok(());
     }
-    let mut looked: BTreeSet<String> = BTreeSet::new();
+    let mut checked: BTreeSet<String> = BTreeSet::new();
     loop {
         let now = ctx.now();
         let day = crate::model::time::day_start(now.stamp.wall_ms);
         let mut policy = ctx.policy.clone();
         let mut faulty: BTreeSet<String> = BTreeSet::new();
         // When a project turns out to hold its jobs, another project's jobs move up, and its file has to be known, too.
-        for (key, project) in policy.projects.iter_mut().filter(|(key, _)| !looked.contains(*key)) {
+        for (key, project) in policy.projects.iter_mut().filter(|(key, _)| !checked.contains(*key)) {
             project.base = None;
             if project.fault.take().is_some() {
                 faulty.insert(key.clone());
@@ -95,7 +95,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize) -> Result<()> {
             let claims = plan.claims.iter().filter_map(|c| Some((c, &queue.places.get(&c.task)?.project)));
             let asked =
                 claims.filter(|(c, key)| c.starts.is_some() || faulty.contains(*key)).map(|(_, key)| key.clone());
-            Ok::<_, StoreError>(asked.filter(|key| listed.contains(key) && !looked.contains(key)).collect())
+            Ok::<_, StoreError>(asked.filter(|key| listed.contains(key) && !checked.contains(key)).collect())
         })?;
         if wanted.is_empty() {
             return Ok(());
@@ -104,13 +104,13 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize) -> Result<()> {
             refresh(ctx, key)?;
         }
         apply(ctx);
-        looked.extend(wanted);
+        checked.extend(wanted);
     }
 }
 
 /// Before the merge gate and what follows it, and while a faulty file holds a task there: as `ready`, for one project,
 /// since no queued job triggers it. `false`: the repository has no settings of its own, and no request was made.
-pub fn look(ctx: &mut Ctx, key: &str) -> Result<bool> {
+pub fn read_config(ctx: &mut Ctx, key: &str) -> Result<bool> {
     if ctx.dry || !ctx.project(key).is_ok_and(|p| p.repository_config) {
         return Ok(false);
     }

@@ -56,7 +56,7 @@ pub fn run(
     if order.project.self_hosting {
         allowed.extend(built_in_allowances());
         let own = if (order.more)() {
-            let facts = look(ctx, order);
+            let facts = observe(ctx, order);
             self_hosting(&facts, &results)
         } else {
             SELF_HOSTING
@@ -85,7 +85,7 @@ fn fact(began: Instant, seen: Result<String>) -> Option<Fact> {
 }
 
 /// Everything the self-hosting suite needs to know. Each check is bounded, and a failing one does not prevent the next.
-fn look(ctx: &mut Ctx, order: &Order<'_>) -> SelfHostingFacts {
+fn observe(ctx: &mut Ctx, order: &Order<'_>) -> SelfHostingFacts {
     let project = order.project;
     let mut facts = SelfHostingFacts::default();
     let t = Instant::now();
@@ -172,8 +172,8 @@ fn complaint(out: &str, err: &str) -> String {
     }
     let last = |text: &str| text.lines().rev().map(str::trim).find(|l| !l.is_empty()).map(str::to_owned);
     // A hint follows the message, on lines of its own.
-    let told = err.lines().find(|l| l.contains("error")).map(|l| l.trim().to_owned());
-    told.or_else(|| last(err)).or_else(|| last(out)).unwrap_or_else(|| "it said nothing".to_owned())
+    let cause = err.lines().find(|l| l.contains("error")).map(|l| l.trim().to_owned());
+    cause.or_else(|| last(err)).or_else(|| last(out)).unwrap_or_else(|| "it said nothing".to_owned())
 }
 
 /// A copy of the database, opened; a fresh one if there is none yet.

@@ -32,7 +32,7 @@ impl Queue {
 
 /// The state of one task.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Standing {
+pub struct TaskHolds {
     /// What the transition function says.
     pub decision: Decision,
     pub live: Option<Job>,
@@ -58,7 +58,7 @@ pub fn of(
     policy: &Policy,
     now: &Moment,
     auto: Option<Waiting>,
-) -> Result<Standing> {
+) -> Result<TaskHolds> {
     let view = view::task(tx, id, now, auto)?;
     let decision = transition::decide(&view, policy);
     let live = view.live_job.clone();
@@ -74,5 +74,5 @@ pub fn of(
         }
         Some(JobStatus::Done | JobStatus::Failed | JobStatus::Cancelled) | None => said,
     };
-    Ok(Standing { decision, live, held })
+    Ok(TaskHolds { decision, live, held })
 }

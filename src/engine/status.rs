@@ -6,7 +6,7 @@ use crate::adapters::disk;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{CostSum, Result as StoreResult, Tx};
 use crate::config::{Project, Scope};
-use crate::model::confine::{Held, Standing};
+use crate::model::confine::{Held, RunConfinement};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::stage::{JobKind, JobStatus};
@@ -322,13 +322,13 @@ fn rows(
 }
 
 /// Whether the agent of a task's stage is unconfined, or its project's commands if the stage has no agent.
-fn is_unconfined(all: &[Standing], task: &Task) -> bool {
+fn is_unconfined(all: &[RunConfinement], task: &Task) -> bool {
     let agent = task.stage.agent();
-    Standing::find(all, &task.project, agent).is_some_and(|s| s.held == Some(Held::Unconfined))
+    RunConfinement::find(all, &task.project, agent).is_some_and(|s| s.held == Some(Held::Unconfined))
 }
 
 /// One row for all runs of a project with the same confinement.
-fn confinement(all: &[Standing]) -> Vec<ConfinementRow> {
+fn confinement(all: &[RunConfinement]) -> Vec<ConfinementRow> {
     let mut rows: Vec<ConfinementRow> = Vec::new();
     for s in all {
         let held = s.held.map(|h| h.as_str().to_owned());

@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 /// A push may land after its client was killed: check again this much later (RULE-17).
-const LOOK_AGAIN_MS: i64 = 60_000;
+const RECHECK_MS: i64 = 60_000;
 
 /// What recording a stop found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,10 +188,10 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
     let default = projects::default_branch(ctx, &project, &mirror)?;
-    let standing = services::git(ctx, &project, Access::Read, mirror.remote_head(&branch))?;
-    let Some(standing) = standing else { return Ok(()) };
+    let head_there = services::git(ctx, &project, Access::Read, mirror.remote_head(&branch))?;
+    let Some(head_there) = head_there else { return Ok(()) };
     let pushed = named(ctx, task)?;
-    let expected = decide::deletable(task, &standing, &pushed).cloned();
+    let expected = decide::deletable(task, &head_there, &pushed).cloned();
     let key = format!("t{}/delete-branch/{branch}", task.id);
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();
@@ -200,7 +200,7 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     })?;
     let outcome = match &expected {
         Some(sha) => services::git(ctx, &project, Access::Push, mirror.delete_branch(&branch, sha, &default))?,
-        None => DeleteOutcome::Kept { reason: format!("it is at {}, which is not orch's", standing.short()) },
+        None => DeleteOutcome::Kept { reason: format!("it is at {}, which is not orch's", head_there.short()) },
     };
     let at = ctx.now().stamp.wall_ms;
     let said = match &outcome {
@@ -278,12 +278,12 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
 }
 
 /// A reap at least a minute after a stop checks again for branch and pull request (RULE-17).
-pub fn look_again(ctx: &mut Ctx) -> Result<()> {
+pub fn recheck_after_stop(ctx: &mut Ctx) -> Result<()> {
     if ctx.dry {
         return Ok(());
     }
     let now = ctx.now().stamp.wall_ms;
-    for row in ctx.store.read(|tx| tx.intents_of_kind("relook", now - LOOK_AGAIN_MS))? {
+    for row in ctx.store.read(|tx| tx.intents_of_kind("relook", now - RECHECK_MS))? {
         let Some(id) = row.task_id else { continue };
         let Ok(task) = ctx.task(id) else { continue };
         // An unavailable forge must not prevent deleting the branch and the worktree.

@@ -44,7 +44,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         Err(e) => {
             ctx.report.fault(None, format!("run {id}: {e:#}"), None);
             let fault = fault(&e);
-            if put_off(ctx, &run, fault, &e)? {
+            if defer(ctx, &run, fault, &e)? {
                 return Ok(());
             }
             let begun = fault != Fault::NoEngine && ctx.store.read(|tx| tx.run(run.id))?.runtime.is_some();
@@ -58,7 +58,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
     };
     if run_end::may_move(run.kind, &settlement.end) {
         // Checked before the move that the settlement allows (RULE-31); an unavailable remote is asked at the next one.
-        landing::look(ctx, run.task_id);
+        landing::check_waiting_deploy(ctx, run.task_id);
     }
     match settle::settle(ctx, &run, fence, &settlement) {
         Ok(Settled::Lost) => return Ok(()),
@@ -242,7 +242,7 @@ fn lacks_room(e: &anyhow::Error) -> bool {
 /// An agent's work and cost are kept through an outage and while the remote refuses its push: its run stays exited and
 /// is finalized again later, without another run (RULE-8, RULE-21, RULE-45). Past the cause's bound the task is blocked
 /// until `retry`. Returns whether it is kept this way.
-fn put_off(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<bool> {
+fn defer(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<bool> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let why = match fault {
@@ -256,7 +256,7 @@ fn put_off(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<
     let done = ctx.store.write(|tx| {
         let Some((cause, keep)) = run_end::keeps(run.kind, tx.run(run.id)?.state, fault) else { return Ok(None) };
         let refused = if cause == Cause::Outage { refused::answer(e) } else { None };
-        let times = tx.put_off_job(run.job_id, &run.token, cause, &why)?;
+        let times = tx.defer_job(run.job_id, &run.token, cause, &why)?;
         let mut wait = run_end::kept_for(cause, keep, times).unwrap_or(0);
         if let Some(answer) = &refused {
             let mut task = tx.task(run.task_id)?;

@@ -105,7 +105,7 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
             claimed.extend(take(tx, claim, &now)?);
         }
         for held in &plan.held {
-            tell_cost(tx, held, &policy, day, now.stamp.wall_ms)?;
+            alert_cost_limit(tx, held, &policy, day, now.stamp.wall_ms)?;
         }
         Ok::<_, StoreError>((claimed, plan.held))
     })?;
@@ -124,7 +124,7 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
 }
 
 /// Reports a run held by a cost cap once per task, cap and day (NTF-2).
-fn tell_cost(
+fn alert_cost_limit(
     tx: &crate::adapters::store::Tx<'_>,
     held: &Held,
     policy: &crate::model::policy::Policy,

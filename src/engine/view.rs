@@ -69,7 +69,7 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
     let mut queued = tx.queued_jobs()?;
     let running = tx.running_jobs()?;
     // A run deferred by an outage has ended and uses no slot (RULE-24).
-    let put_off = put_off(tx, &running, now.stamp.wall_ms)?;
+    let deferred = deferred(tx, &running, now.stamp.wall_ms)?;
     let mut places: BTreeMap<TaskId, Place> = tx.open_tasks()?.iter().map(|t| (t.id, queue::place(t))).collect();
     for job in queued.iter().chain(&running) {
         if let std::collections::btree_map::Entry::Vacant(free) = places.entry(job.task_id) {
@@ -108,7 +108,7 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
     };
     let limited = policy.max_task_micros > 0 || policy.max_day_micros > 0;
     let mut task_micros = BTreeMap::new();
-    let mut dearest = BTreeMap::new();
+    let mut most_expensive = BTreeMap::new();
     let mut day_micros = 0;
     if limited && !queued.is_empty() {
         day_micros = tx.cost_since(None, day_start)?.booked_micros;
@@ -116,11 +116,11 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
             task_micros.insert(job.task_id, tx.cost_since(Some(job.task_id), 0)?.booked_micros);
         }
         for agent in Agent::ALL {
-            dearest.insert(*agent, tx.dearest_run(*agent)?);
+            most_expensive.insert(*agent, tx.most_expensive_run(*agent)?);
         }
     }
     Ok(QueueView {
-        running: running.iter().filter(|j| queue::takes_a_place(j, &put_off)).map(busy).collect(),
+        running: running.iter().filter(|j| queue::takes_a_place(j, &deferred)).map(busy).collect(),
         queued,
         places,
         blockers,
@@ -129,11 +129,11 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         freezes,
         freezes_unreadable,
         halted: now.halted.clone(),
-        cooldowns: cooldowns(tx, &put_off)?,
+        cooldowns: cooldowns(tx, &deferred)?,
         board: BoardAnswers::default(),
         day_micros,
         task_micros,
-        dearest,
+        most_expensive,
         free_mb,
         confinement: super::confine::noted(tx)?,
         now: now.stamp.clone(),
@@ -141,18 +141,18 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
 }
 
 /// Runs that have exited and wait for a remote.
-fn put_off(tx: &Tx<'_>, running: &[crate::model::task::Job], now_ms: i64) -> Result<Vec<Run>> {
+fn deferred(tx: &Tx<'_>, running: &[crate::model::task::Job], now_ms: i64) -> Result<Vec<Run>> {
     if running.iter().all(|j| j.reason.is_none()) {
         return Ok(Vec::new());
     }
     Ok(tx.open_runs()?.into_iter().filter(|run| queue::is_put_off(run, running, now_ms)).collect())
 }
 
-fn cooldowns(tx: &Tx<'_>, put_off: &[Run]) -> Result<Vec<Cooldown>> {
+fn cooldowns(tx: &Tx<'_>, deferred: &[Run]) -> Result<Vec<Cooldown>> {
     let mut all = tx.cooldowns()?;
     for c in &mut all {
         if let Some(run) = c.canary
-            && !queue::goes_first(&tx.run(run)?, put_off)
+            && !queue::goes_first(&tx.run(run)?, deferred)
         {
             c.canary = None;
         }

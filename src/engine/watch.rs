@@ -10,7 +10,7 @@ use super::{Ctx, apply, messages, projects};
 use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::confine::Boundary;
 use crate::adapters::git::{CheckoutPlan, Documents};
-use crate::adapters::probe::{ProbeCtx, watch as look};
+use crate::adapters::probe::{ProbeCtx, watch as watch_probe};
 use crate::adapters::{locks, sentinel, store::StoreError};
 use crate::config::{DegradedAction, Project};
 use crate::decide::watch::{AfterWatch, NextStep, OnDegraded, after, append, next, rolls_back, superseded};
@@ -93,7 +93,7 @@ pub fn take_baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let begun = Instant::now();
     let mut probes = Vec::new();
     while probes.is_empty() || (probes.len() < BASELINE_PROBES && begun.elapsed() < super::deploy::SLOW) {
-        probes.push(look::observe(&target, &probe_ctx, (ctx.clock)()));
+        probes.push(watch_probe::observe(&target, &probe_ctx, (ctx.clock)()));
     }
     put(&path, &json!({"schema": 1, "task": task.id, "attempt": task.attempt, "probes": probes}))?;
     Ok(())
@@ -144,7 +144,7 @@ pub fn step(
         NextStep::ProbeNow | NextStep::WaitUntil { .. } => now,
     };
     let probe_ctx = ground(ctx, &project, task, task.landed_sha.as_ref(), dir)?;
-    let probe = look::observe(&target(&project)?, &probe_ctx, due);
+    let probe = watch_probe::observe(&target(&project)?, &probe_ctx, due);
     let _ = std::fs::remove_dir_all(&probe_ctx.checkout);
     record = append(record, probe, &policy);
     put(&ctx.paths.watch(task), &record)?;
@@ -269,9 +269,9 @@ pub fn close(
         record::change(tx, &mut t, Change::EndWatch(status), at)?;
         tx.audit(at, Some(t.id), "watch_ended", &json!({"status": status, "why": why, "probes": record.probes.len()}))?;
         messages::show(tx, &t, at)?;
-        let told = text.as_deref().map(|t| crate::render::evidence::comment(Artefact::PostDeployLog, t));
-        let told = told.unwrap_or_else(|| format!("Watch: {status}: {why}"));
-        messages::comment(tx, &t, &format!("16-{}", t.attempt), &told, at)?;
+        let artefact_text = text.as_deref().map(|t| crate::render::evidence::comment(Artefact::PostDeployLog, t));
+        let artefact_text = artefact_text.unwrap_or_else(|| format!("Watch: {status}: {why}"));
+        messages::comment(tx, &t, &format!("16-{}", t.attempt), &artefact_text, at)?;
         if let Some(detail) = &alert {
             messages::alert(tx, &t, AlertKind::Degraded, t.attempt, detail, at)?;
         }

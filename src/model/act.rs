@@ -48,7 +48,7 @@ words! {
 
 /// A process between the caller and the machine's first process; the first of a lineage is the caller itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forebear {
+pub struct Ancestor {
     pub actor: Actor,
     /// Values of the run's mark in the environment it was started with.
     pub marks: Vec<String>,

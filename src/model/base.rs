@@ -66,7 +66,7 @@ pub struct Base {
     /// Who claimed it, then its supervisor.
     pub owner: Option<Actor>,
     /// Number of the last red that was reported.
-    pub told_no: i64,
+    pub ruled_out_at: i64,
     /// A reported red has not become green yet.
-    pub told: bool,
+    pub alerted: bool,
 }

@@ -151,8 +151,8 @@ mod tests {
         let s = shown("deploy-staging/12", "00ff");
         assert_eq!(Shown::from_column(&Shown::to_column(Some(&s))), Some(s));
         assert_eq!(Shown::to_column(None), "");
-        for odd in ["", "00ff", "nothing"] {
-            assert_eq!(Shown::from_column(odd), None, "{odd}");
+        for invalid in ["", "00ff", "nothing"] {
+            assert_eq!(Shown::from_column(invalid), None, "{invalid}");
         }
     }
 }

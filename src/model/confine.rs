@@ -162,7 +162,7 @@ impl Held {
 
 /// What confines one project's commands (`agent` is `None`) or one of its agents, as a step last found it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Standing {
+pub struct RunConfinement {
     /// The project's key.
     pub project: String,
     pub agent: Option<Agent>,
@@ -173,7 +173,7 @@ pub struct Standing {
     pub open: bool,
 }
 
-impl Standing {
+impl RunConfinement {
     /// The entry for a project's agent, or for its commands.
     pub fn find<'s>(all: &'s [Self], project: &str, agent: Option<Agent>) -> Option<&'s Self> {
         all.iter().find(|s| s.project == project && s.agent == agent)

@@ -113,7 +113,7 @@ pub enum Decision {
     Park {
         waiting: Waiting,
         /// What whoever answers is shown first, in addition to what was changed; may be empty.
-        told: String,
+        text: String,
     },
     /// A label answers for the person (BRD-5).
     Release {

@@ -150,9 +150,9 @@ mod tests {
             Kind::Overloaded { until_ms: None },
         ];
         for kind in all {
-            let told = Outcome { tokens_in: Some(3), ..Outcome::bare(kind, "why") };
-            let row = serde_json::to_string(&told).unwrap();
-            assert_eq!(serde_json::from_str::<Outcome>(&row).unwrap(), told, "{row}");
+            let reported = Outcome { tokens_in: Some(3), ..Outcome::bare(kind, "why") };
+            let row = serde_json::to_string(&reported).unwrap();
+            assert_eq!(serde_json::from_str::<Outcome>(&row).unwrap(), reported, "{row}");
         }
         let row = serde_json::to_value(Outcome::bare(Kind::UsageLimit { until_ms: Some(7) }, "x")).unwrap();
         assert_eq!((&row["kind"], &row["until_ms"]), (&"usage_limit".into(), &7.into()));

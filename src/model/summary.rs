@@ -341,16 +341,16 @@ mod tests {
         for f in [fact(1, 1, Some(500_000), done), fact(1, 1, None, failed), fact(2, 1, Some(250_000), done)] {
             s.add(&f, 9000);
         }
-        let told = s.end();
-        assert_eq!((told.total.runs, told.total.retries, told.total.failed, told.total.unknown_cost), (3, 1, 1, 1));
-        assert!((told.total.cost_usd - 0.75).abs() < 1e-9 && (told.total.duration_s - 6.0).abs() < 1e-9);
-        for parts in [&told.stages, &told.agents, &told.models, &told.days] {
+        let sums = s.end();
+        assert_eq!((sums.total.runs, sums.total.retries, sums.total.failed, sums.total.unknown_cost), (3, 1, 1, 1));
+        assert!((sums.total.cost_usd - 0.75).abs() < 1e-9 && (sums.total.duration_s - 6.0).abs() < 1e-9);
+        for parts in [&sums.stages, &sums.agents, &sums.models, &sums.days] {
             assert_eq!(parts.iter().map(|p| p.sum.runs).sum::<u64>(), 3);
         }
-        assert_eq!(told.tasks.iter().map(|t| t.sum.runs).collect::<Vec<_>>(), [2, 1]);
-        assert_eq!(told.outcomes.get("done"), Some(&2));
-        assert_eq!((told.reworks, told.lead_median_s), (0, Some(10.0)));
-        assert_eq!((told.models[0].name.as_str(), told.days[0].name.as_str()), ("unknown", "1970-01-01"));
+        assert_eq!(sums.tasks.iter().map(|t| t.sum.runs).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(sums.outcomes.get("done"), Some(&2));
+        assert_eq!((sums.reworks, sums.lead_median_s), (0, Some(10.0)));
+        assert_eq!((sums.models[0].name.as_str(), sums.days[0].name.as_str()), ("unknown", "1970-01-01"));
     }
 
     #[test]
@@ -360,9 +360,9 @@ mod tests {
         for (n, end) in [Done, Cancelled, Again, GivenBack, Failed, Lost].into_iter().enumerate() {
             s.add(&fact(1, 1 + i64::try_from(n).unwrap() / 2, None, end), 9000);
         }
-        let told = s.end();
-        assert_eq!((told.total.runs, told.total.stopped, told.total.failed), (6, 2, 2));
-        assert_eq!((told.reworks, told.tasks[0].attempts, told.tasks[0].reworks), (2, 3, 2));
+        let sums = s.end();
+        assert_eq!((sums.total.runs, sums.total.stopped, sums.total.failed), (6, 2, 2));
+        assert_eq!((sums.reworks, sums.tasks[0].attempts, sums.tasks[0].reworks), (2, 3, 2));
     }
 
     #[test]
@@ -378,13 +378,13 @@ mod tests {
         s.waited("approval", 1000);
         s.waited("blocked", 9000);
         s.waited("approval", 3000);
-        let told = s.end();
-        assert_eq!((told.days.len(), told.trend.len()), (70, 11));
+        let sums = s.end();
+        assert_eq!((sums.days.len(), sums.trend.len()), (70, 11));
         // 1 January 1970 was a Thursday.
-        assert_eq!((told.trend[0].name.as_str(), told.trend[0].sum.runs), ("1969-12-29", 4));
-        assert_eq!(told.trend.iter().map(|n| n.sum.cost_usd).sum::<f64>(), 70.0);
-        assert_eq!((told.landed, told.cost_per_landed_usd), (1, Some(70.0)));
-        let waits: Vec<_> = told.waits.iter().map(|w| (w.cause, w.count, w.total_s, w.longest_s)).collect();
+        assert_eq!((sums.trend[0].name.as_str(), sums.trend[0].sum.runs), ("1969-12-29", 4));
+        assert_eq!(sums.trend.iter().map(|n| n.sum.cost_usd).sum::<f64>(), 70.0);
+        assert_eq!((sums.landed, sums.cost_per_landed_usd), (1, Some(70.0)));
+        let waits: Vec<_> = sums.waits.iter().map(|w| (w.cause, w.count, w.total_s, w.longest_s)).collect();
         assert_eq!(waits, [("blocked", 1, 9.0, 9.0), ("approval", 2, 4.0, 3.0)]);
     }
 }

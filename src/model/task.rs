@@ -285,7 +285,7 @@ pub const MOST_PUT_OFF_MS: i64 = 300_000;
 impl Run {
     /// Until when, by the wall clock, an outage deferred what this run left, as its job says. `None`: it was not
     /// deferred. A time farther away than any deferral comes from a clock that was set back.
-    pub fn put_off(&self, job: &Job, now_ms: i64) -> Option<i64> {
+    pub fn deferred_until(&self, job: &Job, now_ms: i64) -> Option<i64> {
         let exited = self.exited_at.as_ref().filter(|_| self.state == RunState::Exited)?;
         let until = Some(job.available_at).filter(|at| *at > exited.wall_ms && at - now_ms <= MOST_PUT_OFF_MS);
         until.filter(|_| job.token.as_ref() == Some(&self.token))

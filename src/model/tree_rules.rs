@@ -68,13 +68,13 @@ pub fn name_fault(path: &str) -> Option<&'static str> {
 /// Names of one tree that are the same on some file system, at least one of them new. Folders count as names.
 pub fn clashes<'a>(paths: impl Iterator<Item = &'a str>, is_old: impl Fn(&str) -> bool) -> Vec<Broken> {
     let mut seen: BTreeMap<String, &'a str> = BTreeMap::new();
-    let mut told: BTreeSet<&'a str> = BTreeSet::new();
+    let mut reported: BTreeSet<&'a str> = BTreeSet::new();
     let mut broken = Vec::new();
     for path in paths {
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         for name in ends.filter_map(|at| path.get(..at)) {
             let first = seen.entry(fold(name)).or_insert(name);
-            if *first != name && !(is_old(first) && is_old(name)) && told.insert(name) {
+            if *first != name && !(is_old(first) && is_old(name)) && reported.insert(name) {
                 broken.push(Broken::new(name, format!("is the same name as {first:?} on some file systems")));
             }
         }
@@ -184,18 +184,18 @@ mod tests {
 
     #[test]
     fn two_names_that_are_one_elsewhere_are_named() {
-        let told = |all: &[&str], old: &[&str]| -> Vec<String> {
+        let reported = |all: &[&str], old: &[&str]| -> Vec<String> {
             clashes(all.iter().copied(), |p| old.contains(&p)).into_iter().map(|b| b.path).collect()
         };
-        assert_eq!(told(&["a/B", "a/b"], &[]), ["a/b"]);
-        assert_eq!(told(&["A/x", "a/y"], &[]), ["a"]);
-        assert_eq!(told(&["caf\u{e9}", "cafe\u{301}"], &[]), ["cafe\u{301}"]);
-        assert_eq!(told(&["STRASSE", "straße"], &[]), ["straße"]);
-        assert_eq!(told(&["x\u{200d}y", "xy"], &[]), ["xy"]);
+        assert_eq!(reported(&["a/B", "a/b"], &[]), ["a/b"]);
+        assert_eq!(reported(&["A/x", "a/y"], &[]), ["a"]);
+        assert_eq!(reported(&["caf\u{e9}", "cafe\u{301}"], &[]), ["cafe\u{301}"]);
+        assert_eq!(reported(&["STRASSE", "straße"], &[]), ["straße"]);
+        assert_eq!(reported(&["x\u{200d}y", "xy"], &[]), ["xy"]);
         // What existed before is the repository's own affair.
-        assert_eq!(told(&["a/B", "a/b"], &["a/B", "a/b"]), Vec::<String>::new());
-        assert_eq!(told(&["a/B", "a/b"], &["a/B"]), ["a/b"]);
-        assert_eq!(told(&["a/b", "a/c", "b/a"], &[]), Vec::<String>::new());
+        assert_eq!(reported(&["a/B", "a/b"], &["a/B", "a/b"]), Vec::<String>::new());
+        assert_eq!(reported(&["a/B", "a/b"], &["a/B"]), ["a/b"]);
+        assert_eq!(reported(&["a/b", "a/c", "b/a"], &[]), Vec::<String>::new());
     }
 
     fn links(all: &[(&str, &str)]) -> Links {

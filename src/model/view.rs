@@ -1,7 +1,7 @@
 //! The state of the database at one moment: the input of every decision.
 
 use super::base::{Base, Unseen};
-use super::confine::Standing;
+use super::confine::RunConfinement;
 use super::ids::{JobId, Key, TaskId};
 use super::landing::Awaits;
 use super::stage::{Agent, JobKind, Stage};
@@ -107,10 +107,10 @@ pub struct QueueView {
     pub day_micros: i64,
     pub task_micros: BTreeMap<TaskId, i64>,
     /// The most expensive known run of an agent: what an uncapped run reserves (RULE-25).
-    pub dearest: BTreeMap<Agent, i64>,
+    pub most_expensive: BTreeMap<Agent, i64>,
     pub free_mb: Option<u64>,
     /// What confines whose runs, as a step last found it (BND-2).
-    pub confinement: Vec<Standing>,
+    pub confinement: Vec<RunConfinement>,
     pub now: Stamp,
 }
 

@@ -111,7 +111,7 @@ mod tests {
     use crate::model::shown::Line;
 
     #[test]
-    fn every_kind_is_told_in_every_language_with_values_escaped() {
+    fn every_kind_is_shown_in_every_language_with_values_escaped() {
         let data = AlertData {
             key: "ORCH-1".into(),
             url: Some("https://board/\"x".into()),

@@ -336,8 +336,8 @@ fn compose(data: &CardData, locale: Locale, details: &[(Stage, Detail)], bounds:
         parts.push(Both::default().link(data.pr_url.as_deref(), locale::word(locale, Word::PullRequest)));
     }
     if !data.inputs.is_empty() {
-        let told = locale::word(locale, Word::Inputs);
-        parts.push(Both::default().text("⚠️ ").bold(told).text(&format!(": {}", line(&data.inputs, bounds.reason))));
+        let label = locale::word(locale, Word::Inputs);
+        parts.push(Both::default().text("⚠️ ").bold(label).text(&format!(": {}", line(&data.inputs, bounds.reason))));
     }
     // Below the facts and above how to answer.
     parts.extend(data.wait.iter().map(|l| wait_line(l, bounds.reason)));

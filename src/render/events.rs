@@ -84,8 +84,8 @@ fn claude_said(block: &Value) -> Option<String> {
         "text" => Some(clean(field(block, "text"), SAID)),
         "tool_use" => {
             let input = block.get("input").and_then(Value::as_object);
-            let told = input.and_then(|i| i.values().find_map(Value::as_str)).unwrap_or("");
-            Some(format!("> {} {}", flat(block, "name"), short(told)))
+            let input_text = input.and_then(|i| i.values().find_map(Value::as_str)).unwrap_or("");
+            Some(format!("> {} {}", flat(block, "name"), short(input_text)))
         }
         _ => None,
     }

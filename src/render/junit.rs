@@ -78,8 +78,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_output_makes_a_document_of_characters_that_xml_has(text in proptest::prelude::any::<String>(), n in 0_u32..0x11_0000) {
-            let odd = char::from_u32(n).unwrap_or('\u{ffff}');
-            let said = format!("{text}{odd}\u{ffff}\u{fffe}\u{1}\u{1b}\u{7f}\u{1ffff}");
+            let character = char::from_u32(n).unwrap_or('\u{ffff}');
+            let said = format!("{text}{character}\u{ffff}\u{fffe}\u{1}\u{1b}\u{7f}\u{1ffff}");
             let results = [CheckResult { detail: said.clone(), ..CheckResult::new("S1", CheckClass::Real, CheckOutcome::Fail, "", 3) }];
             let v = StagingVerdict { status: StagingStatus::Failed, waived: vec![], because: vec![said] };
             let xml = junit("staging", &results, &v).unwrap();

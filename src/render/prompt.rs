@@ -362,7 +362,7 @@ m4rk ends
     }
 
     #[test]
-    fn a_judge_is_told_first_what_decides_and_where_its_files_are() {
+    fn a_judge_sees_first_what_decides_and_where_its_files_are() {
         let text = prompt(&PromptData {
             inputs: vec![Input { path: "Make`file".into(), why: "build definition".into() }],
             files: vec![PromptFile { path: "/tmp/x/change.diff".into(), what: "the change" }],

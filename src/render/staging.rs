@@ -75,7 +75,7 @@ mod tests {
     use crate::model::staging::{CheckClass, CheckOutcome, StagingStatus};
 
     #[test]
-    fn the_log_bears_verdict_results_and_waivers() {
+    fn the_log_has_verdict_results_and_waivers() {
         let head = ArtefactHead {
             work_item: "ORCH-1".into(),
             stage: "deploy-staging".into(),

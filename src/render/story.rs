@@ -13,14 +13,14 @@ const LINE: usize = 400;
 
 /// One event as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct StoryEntry {
     pub line: String,
     /// Lines indented below it.
     pub under: Vec<String>,
 }
 
 /// Renders an event of the audit table and its detail.
-pub fn tell(event: &str, detail: &Map<String, Value>) -> Told {
+pub fn render_event(event: &str, detail: &Map<String, Value>) -> StoryEntry {
     let mut left = detail.clone();
     let under = findings(left.remove("findings").as_ref());
     let by = left.remove("by").map(|by| who(&by)).filter(|b| !b.is_empty());
@@ -41,7 +41,7 @@ pub fn tell(event: &str, detail: &Map<String, Value>) -> Told {
     if let Some(why) = why {
         line.push_str(&format!(": {why}"));
     }
-    Told { line: clip(&line, LINE), under }
+    StoryEntry { line: clip(&line, LINE), under }
 }
 
 /// What is still unsaid of an event: a field that was taken is not listed again.
@@ -272,7 +272,7 @@ mod tests {
     use serde_json::json;
 
     fn line(event: &str, detail: Value) -> String {
-        tell(event, detail.as_object().unwrap()).line
+        render_event(event, detail.as_object().unwrap()).line
     }
 
     #[test]
@@ -321,8 +321,8 @@ mod tests {
     #[test]
     fn findings_come_under_their_event() {
         let detail = json!({"from": "review", "why": "changes", "attempt": 2, "findings": [{"source": "review", "text": "no\ntest"}]});
-        let told = tell("stage_rolled_back", detail.as_object().unwrap());
-        assert_eq!(told.line, "review → development, sent back, round 2: changes");
-        assert_eq!(told.under, ["review: no test"]);
+        let entry = render_event("stage_rolled_back", detail.as_object().unwrap());
+        assert_eq!(entry.line, "review → development, sent back, round 2: changes");
+        assert_eq!(entry.under, ["review: no test"]);
     }
 }

@@ -4,7 +4,7 @@ use crate::support::pipe::{Pipe, Setup};
 
 /// A program that records who started it, up to the first process: arguments, environment, and the targets of its open
 /// descriptors.
-const LOOKS: &str = r#"pid=$PPID
+const SCRIPT: &str = r#"pid=$PPID
 while [ "$pid" -gt 1 ]; do
   for f in cmdline environ; do cat "/proc/$pid/$f" 2>/dev/null | tr '\0' '\n' > "HERE/prompts/$1-$pid-$f"; done
   ls -l "/proc/$pid/fd" > "HERE/prompts/$1-$pid-fd" 2>/dev/null
@@ -44,13 +44,16 @@ fn bnd_4_no_step_and_no_supervisor_has_a_secret_in_arguments_or_environment_and_
         ..Setup::default()
     });
     let here = pipe.dir.path().display().to_string();
-    let looks = LOOKS.replace("HERE", &here);
+    let probe_script = SCRIPT.replace("HERE", &here);
     pipe.script(
         "notify.sh",
-        &format!("#!/bin/sh\nset -- notify\n{looks}\ncat >/dev/null\nprintf %s \"$KEY\" > {here}/prod/notify-key\n"),
+        &format!(
+            "#!/bin/sh\nset -- notify\n{probe_script}\ncat >/dev/null\nprintf %s \"$KEY\" > {here}/prod/notify-key\n"
+        ),
     );
-    let deploy =
-        format!("#!/bin/sh\nset -- deploy\n{looks}\nprintf %s \"$KEY\" > {here}/prod/deploy-key\necho \"said $KEY\"\n");
+    let deploy = format!(
+        "#!/bin/sh\nset -- deploy\n{probe_script}\nprintf %s \"$KEY\" > {here}/prod/deploy-key\necho \"said $KEY\"\n"
+    );
     pipe.person_changes(&[("deploy.sh", &deploy)], "a deploy that looks around");
     pipe.env.push(("DEPLOY_KEY".into(), secret.clone()));
     let key = pipe.item("Look around");

@@ -115,7 +115,7 @@ fn bnd_6_found_d3_the_state_is_the_accounts_alone_and_what_children_write_is_not
 }
 
 #[test]
-fn bnd_6_a_state_directory_that_was_left_open_is_closed_and_told_once() {
+fn bnd_6_a_state_directory_that_was_left_open_is_closed_and_reported_once() {
     let pipe = Pipe::new(Setup::default());
     pipe.item("Wait");
     assert_eq!(pipe.orch(&["tick"]).code, 0);
@@ -132,6 +132,6 @@ fn bnd_6_a_state_directory_that_was_left_open_is_closed_and_told_once() {
         assert_eq!(open_ones(&pipe.at("state")), Vec::<String>::new());
         assert_eq!(pipe.alerts().iter().filter(|a| *a == "guard_changed").count(), 1);
     }
-    let told = pipe.events("modes_repaired");
-    assert!(told.len() == 1 && told[0].contains("orch.db"), "{told:?}");
+    let recorded = pipe.events("modes_repaired");
+    assert!(recorded.len() == 1 && recorded[0].contains("orch.db"), "{recorded:?}");
 }

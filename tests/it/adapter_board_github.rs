@@ -293,7 +293,7 @@ fn gh_2_of_several_intents_stop_counts_else_the_later() {
 }
 
 #[test]
-fn contract_words_and_items_are_made_once_and_what_blocks_is_told() {
+fn contract_words_and_items_are_made_once_and_what_blocks_is_reported() {
     let scene = Scene::new();
     let board = scene.board(None);
     let all = resolved(board.as_ref());

@@ -163,7 +163,7 @@ fn contract_a_pull_request_is_opened_once_and_lands_once() {
 }
 
 #[test]
-fn contract_what_landed_by_hand_is_found_and_what_moved_is_told() {
+fn contract_what_a_person_landed_is_found_and_what_moved_is_reported() {
     on_every_forge(|scene, forge, name| {
         let number = scene.opened(forge);
         raw(&scene.world.person(), &["push", "-q", "origin", "feature/x:main"]);
@@ -348,7 +348,7 @@ fn merge_table() -> Vec<Row> {
         row("405 still computing", "NotYet", false, |s| s.fake.data().pull_mut(1).set_checking(9)),
         row("405 without words", "NotYet", false, script(Effect::Nothing, says(405, ""))),
         row("405 already merged", "Merged", true, |s| {
-            s.fake.before_merge(|repo, data| data.land_by_hand(repo, 1));
+            s.fake.before_merge(|repo, data| data.land_as_person(repo, 1));
         }),
         row("405 not allowed", "Awaits", false, script(Effect::Nothing, says(405, "User not allowed to merge PR"))),
         row("405 other words", "Refused", false, script(Effect::Nothing, says(405, "come back on Monday"))),
@@ -418,7 +418,7 @@ fn merge_table() -> Vec<Row> {
         row("head moved before", "HeadMoved", false, |s| {
             drop(commit_on(&s.world.path("remote.git"), "feature/x", "theirs"));
         }),
-        row("merged by hand", "Merged", true, |s| s.fake.merge_by_hand(1)),
+        row("merged by hand", "Merged", true, |s| s.fake.merge_as_person(1)),
         row("read back fails", "Err:UnknownOutcome", true, |s| {
             let link = s.world.path("origin.git");
             s.fake.script(Script::new(Effect::Real, None).after(move |_, _| std::fs::remove_file(link).unwrap()));
@@ -551,7 +551,7 @@ fn rule_31_a_push_lands_the_tested_commit_or_nothing() {
 }
 
 #[test]
-fn protection_is_read_and_an_exempt_token_is_told() {
+fn protection_is_read_and_an_exempt_token_is_reported() {
     let scene = Scene::new();
     let forge = gitea(&scene.fake, MergeMethod::Merge, MergeVia::Forge);
     let cases = [
@@ -585,20 +585,20 @@ fn protection_is_read_and_an_exempt_token_is_told() {
 }
 
 #[test]
-fn the_kind_of_server_and_its_guard_are_told() {
+fn the_kind_of_server_and_its_guard_are_reported() {
     let scene = Scene::new();
     scene.fake.data().prefix = "/git".into();
     let forge = gitea(&scene.fake, MergeMethod::Squash, MergeVia::Forge);
-    let told = |version: &str, forgejo: Option<&str>| {
+    let detected = |version: &str, forgejo: Option<&str>| {
         let mut data = scene.fake.data();
         (data.version, data.forgejo) = (version.to_owned(), forgejo.map(str::to_owned));
         drop(data);
         let v = forge.version().unwrap();
         (v.product, v.guards_head)
     };
-    assert_eq!(told("1.22.3", None), (Product::Gitea, true));
-    assert_eq!(told("1.15.11", None), (Product::Gitea, false));
-    assert_eq!(told("7.0.5+gitea-1.22.0", Some("7.0.5+gitea-1.22.0")), (Product::Forgejo, true));
+    assert_eq!(detected("1.22.3", None), (Product::Gitea, true));
+    assert_eq!(detected("1.15.11", None), (Product::Gitea, false));
+    assert_eq!(detected("7.0.5+gitea-1.22.0", Some("7.0.5+gitea-1.22.0")), (Product::Forgejo, true));
     scene.fake.data().methods = vec!["merge"];
     assert_eq!(forge.repository().unwrap().method_enabled, Some(false));
     for wrong in ["", "bad"] {
@@ -641,7 +641,7 @@ fn the_fake_refuses_what_the_real_one_refuses() {
     scene.fake.set_status(scene.head.as_str(), "c", "success");
     let listed = get(&format!("commits/{}/statuses", scene.head), &[]);
     assert_eq!((&listed[0]["status"], &listed[0]["state"]), (&json!("success"), &Value::Null));
-    scene.fake.merge_by_hand(number);
+    scene.fake.merge_as_person(number);
     assert_eq!(send(Method::Patch, "pulls/1", json!({"state": "open"})).0, 412);
     assert_eq!(send(Method::Post, "pulls/1/merge", json!({"Do": "merge"})).0, 405);
     raw(&scene.world.path("remote.git"), &["branch", "-D", "feature/x"]);

@@ -137,7 +137,7 @@ fn gh_1_every_row_of_the_merge_table() {
 }
 
 #[test]
-fn gh_1_a_pull_request_is_looked_for_before_and_after_it_is_made_and_says_what_it_wants() {
+fn gh_1_a_pull_request_is_searched_before_and_after_it_is_made_and_says_what_it_wants() {
     let scene = Scene::new();
     let forge = github(&scene.hub, MergeMethod::Rebase, MergeVia::Forge);
     {
@@ -169,7 +169,7 @@ fn gh_1_a_pull_request_is_looked_for_before_and_after_it_is_made_and_says_what_i
 }
 
 #[test]
-fn gh_1_a_draft_is_marked_ready_and_who_can_not_review_is_nobodys_trouble() {
+fn gh_1_a_draft_is_marked_ready_and_who_can_not_review_stops_nothing() {
     let scene = Scene::new();
     scene.hub.data().checking = 0;
     let api = |reviewers: &'static [String]| {
@@ -270,7 +270,7 @@ fn gh_1_a_token_that_may_not_read_checks_reads_jobs_and_others_stay_pending() {
 }
 
 #[test]
-fn gh_1_limits_are_told_apart_from_permissions_and_the_reserve_is_kept() {
+fn gh_1_limits_are_distinguished_from_permissions_and_the_reserve_is_kept() {
     let scene = Scene::new();
     let forge = github(&scene.hub, MergeMethod::Merge, MergeVia::Forge);
     let path = format!("GET {R}/pulls/1");

@@ -277,9 +277,9 @@ fn every_merge_the_newest_server_puts_off_says_what_it_waits_for() {
             let reply = Reply::json(405, &serde_json::json!({"message": said}));
             scene.fake.script(Script::new(Effect::Nothing, Some(reply)));
             match forge.merge(&scene.mirror, 1, &scene.landing()).unwrap() {
-                MergeOutcome::Awaits { what: got, said: told } => {
+                MergeOutcome::Awaits { what: got, said: forge_text } => {
                     assert_eq!(got, what, "{name}");
-                    assert!(told.contains(&said), "{told}");
+                    assert!(forge_text.contains(&said), "{forge_text}");
                 }
                 other => panic!("{name}: {other:?}"),
             }

@@ -92,7 +92,7 @@ fn a_missing_file_points_to_init() {
 }
 
 #[test]
-fn show_tells_values_and_sources_and_the_environment_wins() {
+fn show_prints_values_and_sources_and_the_environment_wins() {
     let dir = with(&format!("{GOOD}reaper: {{dead_ticks: 5}}\n"));
     let env =
         [("ORCH_MAX_CONCURRENCY", "4"), ("ORCH_REAPER_ENABLED", ""), ("GIT_TOKEN", "hunter2"), ("ORCH_NONE", "x")];
@@ -116,7 +116,7 @@ fn show_tells_values_and_sources_and_the_environment_wins() {
 }
 
 #[test]
-fn an_empty_variable_counts_as_unset_and_the_state_directory_tells_its_source() {
+fn an_empty_variable_counts_as_unset_and_the_state_directory_shows_its_source() {
     let dir = with(GOOD);
     let empty = [("ORCH_CONFIG", ""), ("ORCH_STATE_DIR", ""), ("ORCH_LOG_FORMAT", "")];
     let (code, out, err) = said(&orch(dir.path(), &empty, &["config", "show", "--config", "orch.yaml"]));

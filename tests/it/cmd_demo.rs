@@ -43,7 +43,7 @@ fn still_running(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_story_is_told_and_true() {
+fn the_story_is_shown_and_true() {
     let Some(gitleaks) = tool("gitleaks") else { return };
     let bin = bare();
     bin.link("gitleaks", &gitleaks);
@@ -71,8 +71,8 @@ fn the_story_is_told_and_true() {
     let ways = out.split("Look around:\n").nth(1).unwrap().replace("less ", "cat ");
     let mut typed = Command::new("sh");
     typed.args(["-ec", &ways]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-    let looked = typed.env("HOME", home.path()).output().unwrap();
-    assert!(looked.status.success(), "{ways}\n{}", String::from_utf8_lossy(&looked.stderr));
+    let shown = typed.env("HOME", home.path()).output().unwrap();
+    assert!(shown.status.success(), "{ways}\n{}", String::from_utf8_lossy(&shown.stderr));
     // Verified by the test itself.
     let subjects = git(&dir, &["--git-dir", "remote.git", "log", "--format=%s", "main"]);
     assert_eq!(subjects.lines().count(), 5, "{subjects}");

@@ -54,7 +54,7 @@ fn on_plane(fake: &FakePlane, further: &str) -> House {
 }
 
 #[test]
-fn plane_account_role_intents_and_fallbacks_are_told() {
+fn plane_account_role_intents_and_fallbacks_are_reported() {
     let fake = FakePlane::start();
     let mut house = on_plane(&fake, "");
     let well = examined(&house);
@@ -74,9 +74,9 @@ fn plane_account_role_intents_and_fallbacks_are_told() {
     fake.data().role = 15;
     // A person deleted statuses: an intent fails closed, the first one is required.
     fake.data().states.retain(|s| s.name != "Approved");
-    let odd = examined(&house);
-    assert_eq!(odd.code, 0, "{}", odd.all);
-    odd.says("board", "warning", "`approved` is off");
+    let warned = examined(&house);
+    assert_eq!(warned.code, 0, "{}", warned.all);
+    warned.says("board", "warning", "`approved` is off");
     fake.data().states.retain(|s| s.name != "To Analyse");
     let broken = examined(&house);
     assert_eq!(broken.code, 3);
@@ -116,7 +116,7 @@ fn on_gitea(further: &[&str]) -> (House, FakeGitea) {
 
 /// BND-1: a branch is pushed before it is judged, and runs there with whatever the default branch's workflows give it.
 #[test]
-fn bnd_1_what_a_forges_own_ci_gives_a_task_branch_is_told() {
+fn bnd_1_what_a_forges_own_ci_gives_a_task_branch_is_reported() {
     let (house, forge) = on_gitea(&["ci: {required: false}"]);
     let person = house.path("person");
     crate::support::git::commit_in(
@@ -137,25 +137,25 @@ fn bnd_1_what_a_forges_own_ci_gives_a_task_branch_is_told() {
     raw(&person, &["push", "-q", "origin", "HEAD:main"]);
     house.orch(&["new", "One"]).fine();
     house.orch(&["tick"]);
-    let told = examined(&house);
-    let ci = told.says("forge's CI", "warning", ".gitea/workflows/ci.yml runs a task's branch before it is judged");
+    let report = examined(&house);
+    let ci = report.says("forge's CI", "warning", ".gitea/workflows/ci.yml runs a task's branch before it is judged");
     assert!(ci["message"].as_str().unwrap().contains("DEPLOY_KEY"), "{ci}");
-    told.says("forge's CI", "ok", ".github/workflows/release.yaml is not started by a task's branch");
-    told.says("forge's CI", "warning", ".github/workflows/odd.yml can't be read");
-    assert!(!told.levels("forge's CI").contains(&"failed".to_owned()));
+    report.says("forge's CI", "ok", ".github/workflows/release.yaml is not started by a task's branch");
+    report.says("forge's CI", "warning", ".github/workflows/odd.yml can't be read");
+    assert!(!report.levels("forge's CI").contains(&"failed".to_owned()));
     // A runner under this account, found by its name.
     let runner = house.path("act_runner");
     std::fs::copy("/bin/sleep", &runner).unwrap();
     let mut runs = std::process::Command::new(&runner).arg("600").spawn().unwrap();
-    let told = examined(&house);
+    let report = examined(&house);
     runs.kill().unwrap();
     runs.wait().unwrap();
-    told.says("forge's CI", "failed", "act_runner runs here under this account");
+    report.says("forge's CI", "failed", "act_runner runs here under this account");
     drop(forge);
 }
 
 #[test]
-fn gitea_account_protection_and_statuses_are_told() {
+fn gitea_account_protection_and_statuses_are_reported() {
     let (mut house, forge) = on_gitea(&["ci: {contexts: [ci/test]}"]);
     let head = raw(&house.remote(), &["rev-parse", "main"]);
     let bare = examined(&house);
@@ -186,11 +186,11 @@ fn gitea_account_protection_and_statuses_are_told() {
         (rule.may_push, rule.required_approvals) = (true, 2);
         rule.contexts.push("lint".into());
     }
-    let odd = examined(&house);
-    odd.says("protection", "warning", "may get past the protection");
-    odd.says("protection", "warning", "asks for 2 approvals");
-    odd.says("protection", "warning", "lint");
-    assert!(odd.levels("protection").iter().all(|l| l != "failed"), "{}", odd.all);
+    let warned = examined(&house);
+    warned.says("protection", "warning", "may get past the protection");
+    warned.says("protection", "warning", "asks for 2 approvals");
+    warned.says("protection", "warning", "lint");
+    assert!(warned.levels("protection").iter().all(|l| l != "failed"), "{}", warned.all);
     // What would be refused at the very end is reported before anything begins.
     {
         let mut data = forge.data();
@@ -235,7 +235,7 @@ fn gitea_account_protection_and_statuses_are_told() {
 
 /// A token that lacks one scope is no unavailable forge: each missing right is named with the scope that gives it.
 #[test]
-fn gitea_a_token_without_a_scope_is_told_before_the_first_task() {
+fn gitea_a_token_without_a_scope_is_reported_before_the_first_task() {
     let (house, forge) = on_gitea(&["ci: {contexts: [ci/test]}"]);
     forge.data().scopes = vec!["read:user", "write:repository"];
     let mute = examined(&house);
@@ -262,7 +262,7 @@ fn gitea_a_token_without_a_scope_is_told_before_the_first_task() {
 
 /// RULE-31: the account must be allowed to push to where the tested commit is pushed.
 #[test]
-fn gitea_a_push_that_the_protection_forbids_is_told() {
+fn gitea_a_push_that_the_protection_forbids_is_reported() {
     let (house, forge) = on_gitea(&["ci: {required: false}", "merge: {via: push}"]);
     forge.data().rules = vec![("main".into(), Rule::default())];
     let shut = examined(&house);
@@ -301,7 +301,7 @@ fn rule_2_doctor_warns_of_a_status_that_only_a_push_was_seen_to_get() {
 }
 
 #[test]
-fn telegram_bot_and_chat_are_told() {
+fn telegram_bot_and_chat_are_reported() {
     let chat = Telegram::start();
     let plan = Plan::short().top(format!(
         "notify: {{telegram: {{api_base: \"{}\", token: {{env: TG}}, chat_id: \"{CHAT}\"}}}}",
@@ -330,7 +330,7 @@ fn telegram_bot_and_chat_are_told() {
 
 /// The CLI's flags change between releases: the doctor finds a missing flag before a run fails.
 #[test]
-fn claude_version_and_flags_are_told() {
+fn claude_version_and_flags_are_reported() {
     let plan = Plan::short()
         .top("agents: {runtime: claude}")
         .top("runtimes: {claude: {kind: claude, program: ./claude.sh, env: {}}}");

@@ -34,16 +34,16 @@ fn the_gates_of_the_stage_are_shown_with_their_evidence() {
         };
         tx.add_evidence(&t, &row, 5).unwrap();
     });
-    let (code, told) = world.json(&["explain", "orch-1"]);
+    let (code, explained) = world.json(&["explain", "orch-1"]);
     assert_eq!(code, 0);
-    assert_eq!((told["held_by"]["rule"].as_str(), told["stage"].as_str()), (Some("blocked"), Some("review")));
-    let gate = &told["gates"][0];
+    assert_eq!((explained["held_by"]["rule"].as_str(), explained["stage"].as_str()), (Some("blocked"), Some("review")));
+    let gate = &explained["gates"][0];
     assert_eq!((gate["gate"].as_str(), gate["answer"].as_str()), (Some("review_verdict"), Some("fail")));
     assert_eq!(
         (gate["evidence"][0]["verdict"].as_str(), gate["evidence"][0]["present"].as_bool()),
         (Some("fail"), Some(true))
     );
-    assert!(told["moves"][0].as_str().unwrap().contains("orch retry ORCH-1"));
+    assert!(explained["moves"][0].as_str().unwrap().contains("orch retry ORCH-1"));
     let (_, text, _) = world.orch(&["explain", "ORCH-1"]);
     assert_eq!(text.lines().last(), Some("orch retry ORCH-1"), "{text}");
     assert!(text.contains("held by blocked") && text.contains("evidence 1: fail on aaaaaaaaaa"), "{text}");
@@ -53,30 +53,30 @@ fn the_gates_of_the_stage_are_shown_with_their_evidence() {
 fn a_work_item_without_a_task_is_explained() {
     let world = Seeded::new(ONE);
     let draft = world.item("later");
-    let (code, told) = world.json(&["explain", &draft]);
-    assert_eq!((code, told["task"].is_null()), (0, true));
-    assert!(told["next"].as_str().unwrap().contains("Backlog"), "{told}");
-    assert!(told["moves"][0].as_str().unwrap().contains("To Analyse"), "{told}");
-    assert!(told["command"].as_str().unwrap().ends_with(&format!("/issues/{draft}.md")), "{told}");
+    let (code, explained) = world.json(&["explain", &draft]);
+    assert_eq!((code, explained["task"].is_null()), (0, true));
+    assert!(explained["next"].as_str().unwrap().contains("Backlog"), "{explained}");
+    assert!(explained["moves"][0].as_str().unwrap().contains("To Analyse"), "{explained}");
+    assert!(explained["command"].as_str().unwrap().ends_with(&format!("/issues/{draft}.md")), "{explained}");
 
     let (_, new) = world.json(&["new", "now"]);
-    let (_, told) = world.json(&["explain", new["key"].as_str().unwrap()]);
-    assert!(told["moves"][0].as_str().unwrap().contains("orch tick"), "{told}");
+    let (_, explained) = world.json(&["explain", new["key"].as_str().unwrap()]);
+    assert!(explained["moves"][0].as_str().unwrap().contains("orch tick"), "{explained}");
 
     let file = world.path().join(format!("state/issues/{draft}.md"));
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("status: Backlog", "status: Whenever")).unwrap();
-    let (_, told) = world.json(&["explain", &draft]);
-    assert!(told["next"].as_str().unwrap().contains("whenever"), "{told}");
+    let (_, explained) = world.json(&["explain", &draft]);
+    assert!(explained["next"].as_str().unwrap().contains("whenever"), "{explained}");
     std::fs::write(&file, "not front matter").unwrap();
-    let (code, told) = world.json(&["explain", &draft]);
-    assert!(code == 0 && told["next"].as_str().unwrap().contains("can't be read"), "{told}");
-    let (code, told) = world.json(&["explain", "ORCH-999"]);
-    assert_eq!((code, told["errors"][0]["code"].as_i64()), (2, Some(2)));
+    let (code, explained) = world.json(&["explain", &draft]);
+    assert!(code == 0 && explained["next"].as_str().unwrap().contains("can't be read"), "{explained}");
+    let (code, explained) = world.json(&["explain", "ORCH-999"]);
+    assert_eq!((code, explained["errors"][0]["code"].as_i64()), (2, Some(2)));
 }
 
 #[test]
-fn a_dismissed_intent_is_told_with_its_reason() {
+fn a_dismissed_intent_is_reported_with_its_reason() {
     use orch::adapters::store::{IntentState, ItemRow, NewIntent};
     let world = Seeded::new(ONE);
     let (_, new) = world.json(&["new", "now"]);
@@ -107,7 +107,7 @@ fn a_dismissed_intent_is_told_with_its_reason() {
         let id = tx.add_intent(&intent, 1).unwrap();
         tx.settle_intent(id, IntentState::Dismissed, "the moon was full", 2).unwrap();
     });
-    let (_, told) = world.json(&["explain", &key]);
-    assert!(told["next"].as_str().unwrap().contains("the moon was full"), "{told}");
-    assert_eq!(told["item"]["intents"][0]["state"], "dismissed");
+    let (_, explained) = world.json(&["explain", &key]);
+    assert!(explained["next"].as_str().unwrap().contains("the moon was full"), "{explained}");
+    assert_eq!(explained["item"]["intents"][0]["state"], "dismissed");
 }

@@ -23,21 +23,21 @@ fn a_step_that_fails_early_prints_its_whole_object() {
         (vec!["staging-check", "--checks", "absent.yaml"], "staging-check"),
         (vec!["post-deploy-probe", "nonsense"], "post-deploy-probe"),
     ] {
-        let (code, told) = world.json(&args);
-        assert_eq!((code, told["step"].as_str()), (2, Some(step)), "{args:?}: {told}");
+        let (code, printed) = world.json(&args);
+        assert_eq!((code, printed["step"].as_str()), (2, Some(step)), "{args:?}: {printed}");
         for field in STEP {
-            assert!(told.get(field).is_some(), "{args:?} lacks {field}: {told}");
+            assert!(printed.get(field).is_some(), "{args:?} lacks {field}: {printed}");
         }
-        let line = &told["errors"][0];
+        let line = &printed["errors"][0];
         let names: Vec<&String> = line.as_object().unwrap().keys().collect();
         assert_eq!(names, ["code", "message", "hint", "task"]);
-        assert_eq!(line["code"], 2, "{told}");
+        assert_eq!(line["code"], 2, "{printed}");
     }
-    let (code, told) = world.json(&["status"]);
-    assert_eq!((code, told.as_object().unwrap().len()), (2, 1), "{told}");
+    let (code, printed) = world.json(&["status"]);
+    assert_eq!((code, printed.as_object().unwrap().len()), (2, 1), "{printed}");
     // A word that only resembles a step is not one.
-    let (_, told) = world.json(&["new", "stop"]);
-    assert!(told.get("step").is_none(), "{told}");
+    let (_, printed) = world.json(&["new", "stop"]);
+    assert!(printed.get("step").is_none(), "{printed}");
 }
 
 #[test]
@@ -45,11 +45,11 @@ fn a_task_is_taken_in_any_letter_case_and_a_failure_names_it() {
     let world = Seeded::new(ONE);
     world.write(|tx| drop(task(tx, "ORCH-17", "one", 1)));
     assert_eq!(world.orch(&["status", "orch-17"]).0, 0);
-    let (code, told) = world.json(&["stop", "orch-18"]);
-    assert_eq!((code, told["errors"][0]["task"].as_str()), (2, Some("ORCH-18")));
-    assert!(told["errors"][0]["hint"].as_str().unwrap().contains("ORCH-17"), "{told}");
-    let (code, told) = world.json(&["advance", "ORCH-17", "--approve"]);
-    assert_eq!((code, told["errors"][0]["code"].as_i64(), told["step"].as_str()), (4, Some(4), Some("advance")));
+    let (code, printed) = world.json(&["stop", "orch-18"]);
+    assert_eq!((code, printed["errors"][0]["task"].as_str()), (2, Some("ORCH-18")));
+    assert!(printed["errors"][0]["hint"].as_str().unwrap().contains("ORCH-17"), "{printed}");
+    let (code, printed) = world.json(&["advance", "ORCH-17", "--approve"]);
+    assert_eq!((code, printed["errors"][0]["code"].as_i64(), printed["step"].as_str()), (4, Some(4), Some("advance")));
 }
 
 #[test]
@@ -115,9 +115,9 @@ fn a_signal_ends_a_step_between_two_actions() {
         std::fs::write(world.path().join(place), "").unwrap();
     }
     let out = child.wait_with_output().unwrap();
-    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!((out.status.code(), told["step"].as_str()), (Some(0), Some("tick")), "{told}");
-    assert_eq!(said().lines().count(), 1, "{told}");
+    let printed: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((out.status.code(), printed["step"].as_str()), (Some(0), Some("tick")), "{printed}");
+    assert_eq!(said().lines().count(), 1, "{printed}");
 }
 
 /// RULE-6 has an actor for each task: the step that was started for this project, no other's.
@@ -126,8 +126,8 @@ fn a_tick_of_one_project_leaves_the_tasks_of_others_alone() {
     let world = Seeded::new(&format!("{ONE}  - key: SIDE\n    repo: side\n    git: {{remote: ./side.git}}\n"));
     world.write(|tx| change(tx, &task(tx, "ORCH-1", "one", 1), |t| t.stage = Stage::Analysis));
     for (project, concerned) in [("SIDE", false), ("ORCH", true)] {
-        let (code, told) = world.json(&["tick", "--project", project]);
-        let held = told["skipped"].as_array().unwrap().iter().any(|h| h["task"] == "ORCH-1");
-        assert_eq!((code, held), (0, concerned), "{project}: {told}");
+        let (code, printed) = world.json(&["tick", "--project", project]);
+        let held = printed["skipped"].as_array().unwrap().iter().any(|h| h["task"] == "ORCH-1");
+        assert_eq!((code, held), (0, concerned), "{project}: {printed}");
     }
 }

@@ -67,7 +67,7 @@ fn it_finds_out_what_it_can_and_its_file_is_accepted() {
 }
 
 #[test]
-fn what_stands_there_is_left_and_said() {
+fn existing_files_are_kept_and_named() {
     let dir = checkout();
     let agents = config(dir.path()).with_file_name("agents");
     std::fs::create_dir_all(&agents).unwrap();

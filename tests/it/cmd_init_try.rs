@@ -51,17 +51,21 @@ fn ord_2_a_url_and_a_part_are_proposed_and_tried_as_a_checkout_is() {
         clone(&[("ci.sh", "#!/bin/sh\ntest -d services\n"), ("services/api/ci.sh", here), ("services/web/README", "")]);
     let url = dir.path().join("shop.git").display().to_string();
     let untried = orch(dir.path(), dir.path(), &["project", "add", &url, "--no-try", "--json"], &[]);
-    let told = json(&untried);
-    assert!(told["notes"].to_string().contains("`--try` reads the default branch"), "{told}");
+    let printed = json(&untried);
+    assert!(printed["notes"].to_string().contains("`--try` reads the default branch"), "{printed}");
     let other = tempfile::tempdir().unwrap();
-    let told = json(&orch(other.path(), dir.path(), &["project", "add", &url, "--try", "--json"], &[]));
-    assert_eq!((told["tried"]["ci"].as_str(), told["added"].as_bool()), (Some("passed"), Some(true)), "{told}");
-    let file = std::fs::read_to_string(told["file"].as_str().unwrap()).unwrap();
+    let printed = json(&orch(other.path(), dir.path(), &["project", "add", &url, "--try", "--json"], &[]));
+    assert_eq!(
+        (printed["tried"]["ci"].as_str(), printed["added"].as_bool()),
+        (Some("passed"), Some(true)),
+        "{printed}"
+    );
+    let file = std::fs::read_to_string(printed["file"].as_str().unwrap()).unwrap();
     assert!(file.contains("\n    ci: {command: [\"./ci.sh\"]}"), "{file}");
     let part = tempfile::tempdir().unwrap();
-    let told = json(&orch(part.path(), &work.join("services/api"), &["init", "--try", "--json"], &[]));
-    assert_eq!(told["tried"]["ci"], "passed", "{told}");
-    let file = std::fs::read_to_string(told["file"].as_str().unwrap()).unwrap();
+    let printed = json(&orch(part.path(), &work.join("services/api"), &["init", "--try", "--json"], &[]));
+    assert_eq!(printed["tried"]["ci"], "passed", "{printed}");
+    let file = std::fs::read_to_string(printed["file"].as_str().unwrap()).unwrap();
     assert!(file.contains("\n    paths: [\"services/api/**\"]"), "{file}");
 }
 
@@ -71,14 +75,14 @@ fn ord_2_what_passed_is_written_and_kept_as_the_verdict_of_its_commit() {
     // Not pushed: the trial uses the remote.
     std::fs::write(work.join("ci.sh"), "#!/bin/sh\nexit 1\n").unwrap();
     let out = orch(dir.path(), &work, &["init", "--try", "--json"], &[]);
-    let told = json(&out);
+    let printed = json(&out);
     assert_eq!(
-        (out.status.code(), &told["tried"]),
+        (out.status.code(), &printed["tried"]),
         (Some(0), &serde_json::json!({"setup": "none", "ci": "passed"})),
-        "{told}"
+        "{printed}"
     );
-    assert_eq!(told["proposed"]["ci"], serde_json::json!(["./ci.sh"]));
-    let file = std::fs::read_to_string(told["file"].as_str().unwrap()).unwrap();
+    assert_eq!(printed["proposed"]["ci"], serde_json::json!(["./ci.sh"]));
+    let file = std::fs::read_to_string(printed["file"].as_str().unwrap()).unwrap();
     assert!(file.contains("\n    ci: {command: [\"./ci.sh\"]}"), "{file}");
     let state = dir.path().join(".local/state/orch/orch.db");
     let conn = rusqlite::Connection::open(state).unwrap();
@@ -91,10 +95,10 @@ fn ord_2_what_passed_is_written_and_kept_as_the_verdict_of_its_commit() {
 fn ord_2_what_failed_is_a_comment_with_its_error_and_try_exits_1() {
     let (dir, work) = clone(&[("ci.sh", "#!/bin/sh\necho 'error: it is broken'; exit 3\n")]);
     let out = orch(dir.path(), &work, &["init", "--try", "--json"], &[]);
-    let told = json(&out);
-    assert_eq!((out.status.code(), told["tried"]["ci"].as_str()), (Some(1), Some("failed")), "{told}");
-    assert!(told["line"].as_str().unwrap().contains("exit 3: error: it is broken"), "{told}");
-    let file = std::fs::read_to_string(told["file"].as_str().unwrap()).unwrap();
+    let printed = json(&out);
+    assert_eq!((out.status.code(), printed["tried"]["ci"].as_str()), (Some(1), Some("failed")), "{printed}");
+    assert!(printed["line"].as_str().unwrap().contains("exit 3: error: it is broken"), "{printed}");
+    let file = std::fs::read_to_string(printed["file"].as_str().unwrap()).unwrap();
     assert!(file.contains("\n    # ci: {command: [\"./ci.sh\"]}     # failed on"), "{file}");
 }
 
@@ -102,14 +106,14 @@ fn ord_2_what_failed_is_a_comment_with_its_error_and_try_exits_1() {
 fn ord_3_a_project_that_is_added_is_tried_too() {
     let (dir, work) = clone(&[("ci.sh", "#!/bin/sh\necho 'error: it is broken'; exit 3\n")]);
     let out = orch(dir.path(), dir.path(), &["project", "add", work.to_str().unwrap(), "--try", "--json"], &[]);
-    let told = json(&out);
-    assert_eq!((out.status.code(), told["tried"]["ci"].as_str()), (Some(1), Some("failed")), "{told}");
-    let file = std::fs::read_to_string(told["file"].as_str().unwrap()).unwrap();
+    let printed = json(&out);
+    assert_eq!((out.status.code(), printed["tried"]["ci"].as_str()), (Some(1), Some("failed")), "{printed}");
+    let file = std::fs::read_to_string(printed["file"].as_str().unwrap()).unwrap();
     assert!(file.contains("\n    # ci: {command: [\"./ci.sh\"]}     # failed on"), "{file}");
 }
 
 #[test]
-fn trust_3_a_state_directory_that_cant_be_looked_into_is_not_an_empty_one() {
+fn trust_3_a_state_directory_that_is_unreadable_is_not_an_empty_one() {
     let (dir, work) = clone(&[]);
     std::fs::write(dir.path().join("file"), "").unwrap();
     let state = dir.path().join("file/state");
@@ -129,7 +133,7 @@ fn ord_2_doctor_tries_the_base_quick_does_not_and_a_second_fix_does_nothing() {
         let all = [&["doctor", "--json", "--config", &file], args].concat();
         json(&orch(dir.path(), &work, &all, &[]))
     };
-    let base = |told: &Value| told["checks"].as_array().unwrap().iter().find(|c| c["name"] == "base").cloned();
+    let base = |printed: &Value| printed["checks"].as_array().unwrap().iter().find(|c| c["name"] == "base").cloned();
     assert_eq!(base(&checks(&["--quick"])), None);
     let red = base(&checks(&[])).unwrap();
     assert!(red["level"] == "failed" && red["message"].as_str().unwrap().contains("error: broken"), "{red}");

@@ -62,8 +62,8 @@ fn output_and_prompt_of_a_run_are_shown() {
     assert!(text.contains("I look at it") && text.contains("analyst in analysis"), "{text}");
     let (_, text, _) = world.orch(&["logs", "ORCH-1", "--run", "1", "--prompt"]);
     assert_eq!(text, "# Analyse\n");
-    let (_, told) = world.json(&["logs", "ORCH-1", "--run", "2"]);
-    assert_eq!((told["stage"].as_str(), told["state"].as_str()), (Some("architecture"), Some("starting")));
+    let (_, printed) = world.json(&["logs", "ORCH-1", "--run", "2"]);
+    assert_eq!((printed["stage"].as_str(), printed["state"].as_str()), (Some("architecture"), Some("starting")));
     assert_eq!(world.orch(&["logs", "ORCH-1", "--run", "2", "--prompt"]).0, 3);
     let (code, _, err) = world.orch(&["logs", "ORCH-1", "--run", "9"]);
     assert!(code == 2 && err.contains("1 (analysis), 2 (architecture)"), "{err}");
@@ -75,8 +75,8 @@ fn a_run_that_has_just_begun_has_said_nothing_yet() {
     let world = world(&[(Stage::Analysis, Agent::Analyst), (Stage::Architecture, Agent::Architect)]);
     let (code, text, _) = world.orch(&["logs", "ORCH-1"]);
     assert_eq!((code, text.lines().last()), (0, Some("# nothing said yet; -f waits for it")), "{text}");
-    let (code, told) = world.json(&["logs", "ORCH-1"]);
-    assert_eq!((code, &told["logs"]), (0, &json!([])));
+    let (code, printed) = world.json(&["logs", "ORCH-1"]);
+    assert_eq!((code, &printed["logs"]), (0, &json!([])));
     // A run that ended should have logs; so should what it was sent.
     for words in [&["--run", "1"][..], &["--prompt"]] {
         assert_eq!(world.orch(&[&["logs", "ORCH-1"], words].concat()).0, 3, "{words:?}");
@@ -110,9 +110,9 @@ fn following_ends_with_the_run() {
 #[test]
 fn the_timeline_is_the_audit_table() {
     let world = world(&[(Stage::Analysis, Agent::Analyst)]);
-    let (_, told) = world.json(&["timeline", "ORCH-1"]);
-    assert_eq!(told["events"][0]["event"], "job_started");
-    assert_eq!(told["events"][0]["at"], "1970-01-01T00:00:00.005Z");
+    let (_, printed) = world.json(&["timeline", "ORCH-1"]);
+    assert_eq!(printed["events"][0]["event"], "job_started");
+    assert_eq!(printed["events"][0]["at"], "1970-01-01T00:00:00.005Z");
     let (_, text, _) = world.orch(&["timeline", "ORCH-1"]);
     assert!(text.starts_with("1970-01-01 00:00:00  a job starts in analysis, run 1\n"), "{text}");
 }
@@ -145,8 +145,8 @@ fn past_gates_are_decided_again_from_their_rows() {
         tx.add_evidence(&second, &row("carry", EvidenceVerdict::Pass, "b"), 1).unwrap();
         tx.add_evidence(&second, &row("tests_verdict", EvidenceVerdict::Pass, "b"), 1).unwrap();
     });
-    let (code, told) = world.json(&["gate", "replay", "ORCH-1"]);
-    let seen: Vec<(&str, &str, &str)> = told["replayed"]
+    let (code, printed) = world.json(&["gate", "replay", "ORCH-1"]);
+    let seen: Vec<(&str, &str, &str)> = printed["replayed"]
         .as_array()
         .unwrap()
         .iter()
@@ -163,8 +163,8 @@ fn past_gates_are_decided_again_from_their_rows() {
         ]
     );
     assert_eq!(code, 0);
-    let (_, told) = world.json(&["gate", "replay", "ORCH-1", "--gate", "tests_verdict"]);
-    assert_eq!(told["replayed"].as_array().unwrap().len(), 1);
+    let (_, printed) = world.json(&["gate", "replay", "ORCH-1", "--gate", "tests_verdict"]);
+    assert_eq!(printed["replayed"].as_array().unwrap().len(), 1);
     assert_eq!(world.orch(&["gate", "replay", "ORCH-1", "--gate", "nonsense"]).0, 2);
 }
 

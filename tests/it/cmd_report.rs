@@ -64,15 +64,15 @@ fn world() -> Seeded {
 #[test]
 fn the_report_sums_and_its_page_holds_itself() {
     let world = world();
-    let (code, told) = world.json(&["report"]);
+    let (code, printed) = world.json(&["report"]);
     assert_eq!(code, 0);
-    let total = &told["total"];
-    assert_eq!((&total["runs"], &total["retries"], &total["failed"]), (&json!(3), &json!(1), &json!(1)), "{told}");
+    let total = &printed["total"];
+    assert_eq!((&total["runs"], &total["retries"], &total["failed"]), (&json!(3), &json!(1), &json!(1)), "{printed}");
     assert_eq!(total["cost_usd"], json!(1.25));
-    assert_eq!(told["outcomes"], json!({"done": 1, "open": 1}));
-    assert_eq!((&told["tasks"][0]["lead_s"], &told["agents"][0]["name"]), (&json!(3600.0), &json!("developer")));
-    let (_, told) = world.json(&["report", "--since", "2026-01-02"]);
-    assert_eq!(told["total"]["runs"], 0);
+    assert_eq!(printed["outcomes"], json!({"done": 1, "open": 1}));
+    assert_eq!((&printed["tasks"][0]["lead_s"], &printed["agents"][0]["name"]), (&json!(3600.0), &json!("developer")));
+    let (_, printed) = world.json(&["report", "--since", "2026-01-02"]);
+    assert_eq!(printed["total"]["runs"], 0);
     let (code, text, _) = world.orch(&["report", "--html", "r.html"]);
     assert!(code == 0 && text.contains("3 runs of 2 tasks"), "{text}");
     let page = std::fs::read_to_string(world.path().join("r.html")).unwrap();
@@ -141,11 +141,11 @@ fn prune_takes_what_ended_long_ago_and_nothing_else() {
         std::fs::create_dir_all(dir.join("deep")).unwrap();
         std::fs::write(dir.join("deep/file"), "x").unwrap();
     }
-    let (code, told) = world.json(&["prune", "--dry-run"]);
-    assert_eq!((code, told["removed"].as_array().unwrap().len()), (0, old.len()), "{told}");
+    let (code, printed) = world.json(&["prune", "--dry-run"]);
+    assert_eq!((code, printed["removed"].as_array().unwrap().len()), (0, old.len()), "{printed}");
     assert!(old.iter().all(|d| d.exists()));
-    let (_, told) = world.json(&["prune", "--older-than", "40000"]);
-    assert_eq!(told["removed"], json!([]));
+    let (_, printed) = world.json(&["prune", "--older-than", "40000"]);
+    assert_eq!(printed["removed"], json!([]));
     let (code, text, _) = world.orch(&["prune"]);
     assert!(code == 0 && text.contains("audit rows stay"), "{text}");
     assert!(old.iter().all(|d| !d.exists()), "{text}");

@@ -35,7 +35,7 @@ fn refuses_to_say(said: &Said, part: &str) {
 }
 
 #[test]
-fn a_clean_branch_passes_and_says_what_was_looked_at() {
+fn a_clean_branch_passes_and_says_what_was_scanned() {
     let Some(bin) = Bin::with_gitleaks() else { return };
     let bench = clean();
     let said = bench.scan(&bin, &[]);
@@ -211,7 +211,7 @@ fn what_can_not_be_read_is_exit_2_or_3_and_names_the_way_out() {
 }
 
 #[test]
-fn a_shallow_clone_is_refused_and_told_how_to_deepen() {
+fn a_shallow_clone_is_refused_with_advice_how_to_deepen() {
     let bench = clean();
     bench.world.push("work");
     let shallow = bench.world.path("shallow");

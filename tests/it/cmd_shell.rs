@@ -1,7 +1,7 @@
 //! `orch shell` on the binary (BND-3): a person in a task's checkout, confined like its runs.
 
 use crate::support::git::raw;
-use crate::support::house::{House, PATIENCE, Plan};
+use crate::support::house::{House, Plan, TIMEOUT};
 use orch::model::task::Waiting;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
@@ -112,7 +112,7 @@ fn bnd_3_an_unconfined_shell_reads_what_a_held_one_can_not_and_says_so() {
 
 /// Reads the other end of a terminal in its own thread.
 fn listen(ours: &OwnedFd) -> mpsc::Receiver<String> {
-    let (tell, told) = mpsc::channel();
+    let (tell, requests) = mpsc::channel();
     let mut file = std::fs::File::from(ours.try_clone().unwrap());
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
@@ -122,7 +122,7 @@ fn listen(ours: &OwnedFd) -> mpsc::Receiver<String> {
             }
         }
     });
-    told
+    requests
 }
 
 #[test]
@@ -136,13 +136,13 @@ fn bnd_3_a_person_has_a_terminal_of_the_shell_s_own() {
     let end = || Stdio::from(theirs.try_clone().unwrap());
     let mut child =
         command(&house, &key).env("TERM", "vt100").stdin(end()).stdout(end()).stderr(Stdio::null()).spawn().unwrap();
-    let (told, mut seen) = (listen(&ours), String::new());
+    let (requests, mut seen) = (listen(&ours), String::new());
     let mut until = |what: &str| {
         let end = loop {
             if let Some(at) = seen.find(what) {
                 break at + what.len();
             }
-            match told.recv_timeout(PATIENCE) {
+            match requests.recv_timeout(TIMEOUT) {
                 Ok(more) => seen.push_str(&more),
                 Err(e) => panic!("{what}: {e}: {seen:?}"),
             }
@@ -210,7 +210,7 @@ fn bnd_2_without_an_engine_no_shell_opens() {
 fn company() -> (u16, mpsc::Receiver<String>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (tell, told) = mpsc::channel();
+    let (tell, requests) = mpsc::channel();
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();
@@ -228,7 +228,7 @@ fn company() -> (u16, mpsc::Receiver<String>) {
             let _ = client.write_all(rest.as_bytes());
         }
     });
-    (port, told)
+    (port, requests)
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn bnd_2_behind_a_company_s_proxy_hosts_are_reached_through_it() {
     let names = ["api.example.invalid", "closed.example.invalid"];
     let (house, key) =
         house(&format!("{{engine: bubblewrap, network: hosts, hosts: [{}:443, {}:443]}}", names[0], names[1]));
-    let (port, told) = company();
+    let (port, requests) = company();
     let connect = |host: &str| {
         format!(
             "perl -e 'use IO::Socket::INET; $s=IO::Socket::INET->new(\"127.0.0.1:3128\"); \
@@ -258,7 +258,7 @@ fn bnd_2_behind_a_company_s_proxy_hosts_are_reached_through_it() {
     assert!(said.contains("answers HTTP/1.1 403 not today"), "{said}{err}");
     assert!(said.contains("not in confine.hosts"), "{said}{err}");
     assert!(said.contains("https_proxy=http://127.0.0.1:3128") && !said.contains("hidden"), "{said}");
-    let asked: Vec<String> = told.try_iter().collect();
+    let asked: Vec<String> = requests.try_iter().collect();
     assert_eq!(asked.len(), 2, "{asked:?}");
     for (asked, name) in asked.iter().zip(names) {
         assert!(asked.starts_with(&format!("CONNECT {name}:443 HTTP/1.1\r\n")), "{asked}");

@@ -90,7 +90,7 @@ fn a_refused_port_on_the_allow_list_is_waived_and_strict_waives_nothing() {
 }
 
 #[test]
-fn a_real_failure_fails_beside_a_waived_one_and_json_tells_both() {
+fn a_real_failure_fails_next_to_a_waived_one_and_json_shows_both() {
     let web = Web::always(Turn::Say(503, "sick"));
     let dir = with(&format!(
         "  checks:\n    - {{id: S1, kind: http, url: \"{}\"}}\n    - {{id: S3, kind: tcp, address: \"{}\"}}\n  sandbox_infra: [S3]\n",

@@ -66,10 +66,10 @@ fn stamp() -> Stamp {
 #[test]
 fn without_a_database_every_block_is_there_and_nothing_is_made() {
     let world = Seeded::new(ONE);
-    let (code, told) = world.json(&["status"]);
-    assert_eq!((code, names(&told)), (0, BLOCKS.to_vec()));
-    assert_eq!(told["tasks"], json!([]));
-    assert_eq!(told["queue"], json!({"queued": 0, "running": 0, "done": 0, "failed": 0, "cancelled": 0}));
+    let (code, printed) = world.json(&["status"]);
+    assert_eq!((code, names(&printed)), (0, BLOCKS.to_vec()));
+    assert_eq!(printed["tasks"], json!([]));
+    assert_eq!(printed["queue"], json!({"queued": 0, "running": 0, "done": 0, "failed": 0, "cancelled": 0}));
     assert!(!world.path().join("state").exists());
     let (code, text, _) = world.orch(&["status"]);
     assert_eq!(code, 0);
@@ -117,11 +117,11 @@ fn what_holds_a_task_is_what_tick_says_holds_it() {
         });
     });
     let compare = |rules: &[&str]| {
-        let (code, told) = world.json(&["status"]);
-        assert_eq!(code, 0, "{told}");
+        let (code, printed) = world.json(&["status"]);
+        assert_eq!(code, 0, "{printed}");
         let (_, tick) = world.json(&["tick", "--dry-run"]);
         let mut seen = Vec::new();
-        for row in told["tasks"].as_array().unwrap() {
+        for row in printed["tasks"].as_array().unwrap() {
             assert_eq!(names(row), FIELDS);
             let held = &row["held_by"];
             let said = tick["skipped"].as_array().unwrap().iter().find(|h| h["task"] == row["key"]);
@@ -136,16 +136,16 @@ fn what_holds_a_task_is_what_tick_says_holds_it() {
     compare(&["approval", "serial_gate", "backoff", "blocked", "withdrawn"]);
     assert_eq!(world.orch(&["halt", "--reason", "the database moves"]).0, 0);
     compare(&["approval", "halt", "backoff", "blocked", "withdrawn"]);
-    let (_, told) = world.json(&["status"]);
-    assert_eq!(told["stop"]["halted"], true);
+    let (_, printed) = world.json(&["status"]);
+    assert_eq!(printed["stop"]["halted"], true);
     let (_, text, _) = world.orch(&["status"]);
     assert!(text.contains("HALTED: the database moves"), "{text}");
     assert_eq!(world.orch(&["resume"]).0, 0);
     assert_eq!(world.orch(&["freeze", "demo", "--reason", "production is sick"]).0, 0);
     compare(&["approval", "freeze", "backoff", "blocked", "withdrawn"]);
-    let (_, told) = world.json(&["status"]);
-    assert_eq!(told["serial_gate"]["frozen"][0]["repo"], "demo");
-    assert_eq!(told["serial_gate"]["repos"], json!(["demo"]));
+    let (_, printed) = world.json(&["status"]);
+    assert_eq!(printed["serial_gate"]["frozen"][0]["repo"], "demo");
+    assert_eq!(printed["serial_gate"]["repos"], json!(["demo"]));
 }
 
 #[test]
@@ -169,8 +169,8 @@ fn one_row_a_key_the_hundred_finished_last_and_all_on_demand() {
         let job = tx.job(job).unwrap();
         tx.insert_run(&job, "token", Some("claude"), 0, &stamp()).unwrap();
     });
-    let (_, told) = world.json(&["status"]);
-    let rows = told["tasks"].as_array().unwrap();
+    let (_, printed) = world.json(&["status"]);
+    let rows = printed["tasks"].as_array().unwrap();
     assert_eq!(rows.len(), 101);
     assert_eq!((rows[0]["key"].as_str(), rows[0]["id"].as_i64()), (Some("ORCH-30"), Some(30)));
     let last = rows.last().unwrap();
@@ -180,7 +180,7 @@ fn one_row_a_key_the_hundred_finished_last_and_all_on_demand() {
     );
     assert_eq!((last["running_job"]["agent"].as_str(), last["held_by"].clone()), (Some("analyst"), Value::Null));
     assert_eq!(last["cost_usd"], json!(0.0));
-    assert_eq!(told["queue"]["running"], 1);
+    assert_eq!(printed["queue"]["running"], 1);
     let (_, all) = world.json(&["status", "--all"]);
     let ids: Vec<i64> = all["tasks"].as_array().unwrap().iter().map(|r| r["id"].as_i64().unwrap()).collect();
     assert_eq!(ids, (1..=131).collect::<Vec<_>>());
@@ -201,16 +201,16 @@ fn parked_messages_and_intents_that_are_off_are_shown() {
         let row = tx.deliverable(10, 10).unwrap().remove(0);
         tx.park_message(row.id, "chat not found").unwrap();
     });
-    let (_, told) = world.json(&["status"]);
-    assert_eq!(told["outbox"]["parked"], 1);
-    assert_eq!(told["outbox"]["messages"][0]["error"], "chat not found");
-    assert_eq!(told["reconcile"]["intents_off"][0]["intent"], "stop", "{}", told["reconcile"]);
+    let (_, printed) = world.json(&["status"]);
+    assert_eq!(printed["outbox"]["parked"], 1);
+    assert_eq!(printed["outbox"]["messages"][0]["error"], "chat not found");
+    assert_eq!(printed["reconcile"]["intents_off"][0]["intent"], "stop", "{}", printed["reconcile"]);
     let (_, text, _) = world.orch(&["status"]);
     assert!(text.contains("refused: ORCH-1 card: chat not found") && text.contains("`stop` does not steer"), "{text}");
 }
 
 #[test]
-fn rule_39_changed_guard_settings_are_told_once_with_variable_and_caller() {
+fn rule_39_changed_guard_settings_are_alerted_once_with_variable_and_caller() {
     let world = Seeded::new(ONE);
     let tick = |env: &[(&str, &str)]| {
         let mut command = std::process::Command::new(crate::support::ORCH);
@@ -229,8 +229,8 @@ fn rule_39_changed_guard_settings_are_told_once_with_variable_and_caller() {
     assert_eq!(world.json(&["status"]).1["security"]["guard_change"], Value::Null);
     tick(&off);
     tick(&off);
-    let (_, told) = world.json(&["status"]);
-    let change = &told["security"]["guard_change"]["detail"];
+    let (_, printed) = world.json(&["status"]);
+    let change = &printed["security"]["guard_change"]["detail"];
     let first = &change["changed"][0];
     assert_eq!(
         (first["setting"].as_str(), first["was"].as_str(), first["now"].as_str()),
@@ -257,9 +257,9 @@ fn rule_39_changed_guard_settings_are_told_once_with_variable_and_caller() {
 fn an_unknown_task_suggests_the_nearest() {
     let world = Seeded::new(ONE);
     world.write(|tx| drop(task(tx, "ORCH-17", "one", 1)));
-    let (code, told) = world.json(&["status", "ORCH-71"]);
-    assert_eq!((code, told["errors"][0]["code"].as_i64()), (2, Some(2)));
-    assert!(told["errors"][0]["hint"].as_str().unwrap().contains("ORCH-17"), "{told}");
+    let (code, printed) = world.json(&["status", "ORCH-71"]);
+    assert_eq!((code, printed["errors"][0]["code"].as_i64()), (2, Some(2)));
+    assert!(printed["errors"][0]["hint"].as_str().unwrap().contains("ORCH-17"), "{printed}");
     assert_eq!(world.orch(&["status", "nonsense"]).0, 2);
     assert_eq!(world.orch(&["status", "--watch", "--json"]).0, 2);
 }
@@ -325,7 +325,7 @@ fn watch_needs_a_terminal_and_gives_it_back_at_a_signal() {
 
 /// PIPE-1: an edge that is not in the table changes nothing, and one alert for that row reaches a person.
 #[test]
-fn pipe_1_a_change_that_is_no_edge_is_refused_and_told_once() {
+fn pipe_1_a_change_that_is_no_edge_is_refused_and_alerted_once() {
     let world = Seeded::new(ONE);
     let t = world.write(|tx| task(tx, "ORCH-1", "one", 1));
     let env = std::collections::BTreeMap::new();

@@ -48,22 +48,22 @@ fn bnd_3_the_store_holds_what_the_default_branch_reaches_and_nothing_else() {
     let rewritten = world.commit(&[("a", "3\n")], "instead of two");
     world.push("main");
     mirror.fetch().unwrap();
-    let anew = mirror.shared(&root, &rewritten).unwrap();
-    assert!(anew.objects != shared.objects && has(&anew.objects, rewritten.as_str()));
-    assert!(!has(&anew.objects, second.as_str()) && shared.objects.is_dir(), "runs may read the old one");
+    let started_again = mirror.shared(&root, &rewritten).unwrap();
+    assert!(started_again.objects != shared.objects && has(&started_again.objects, rewritten.as_str()));
+    assert!(!has(&started_again.objects, second.as_str()) && shared.objects.is_dir(), "runs may read the old one");
     // Until nobody can any more.
     let replaced = shared.objects.with_file_name("replaced");
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(8 * 86_400);
     std::fs::File::options().write(true).open(&replaced).unwrap().set_modified(long_ago).unwrap();
     mirror.shared(&root, &second).unwrap();
-    assert!(!shared.objects.exists() && anew.objects.is_dir());
+    assert!(!shared.objects.exists() && started_again.objects.is_dir());
     // Gone with its folder: created again.
     std::fs::remove_dir_all(&root).unwrap();
     assert!(has(&mirror.shared(&root, &rewritten).unwrap().objects, first.as_str()));
 }
 
 /// What a run sees of it; each line is read from the branch.
-const LOOK: &str = r#"
+const PROBE_SCRIPT: &str = r#"
 store=$(cat .git/objects/info/alternates || true)
 { echo "log: $(git log --format=%s | tr '\n' ' ')"; echo "store: $store"
 git -c user.name=a -c user.email=a@b commit -q --allow-empty -m mine && echo "commits: yes"
@@ -84,11 +84,14 @@ fn shares(engine: &str) {
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     mode(pipe.dir.path(), 0o711);
     mode(&pipe.at("prompts"), 0o777);
-    let look = LOOK.replace("HERE", &here);
-    pipe.agent("development", &format!("{}\necho work > work.txt\n", look.replace("LOOKED", "agent.out")));
+    let probe_script = PROBE_SCRIPT.replace("HERE", &here);
+    pipe.agent("development", &format!("{}\necho work > work.txt\n", probe_script.replace("LOOKED", "agent.out")));
     pipe.put_person(
         "ci.sh",
-        &format!("#!/bin/sh\n{}\ncat ci.log; ! grep yes ci.log | grep -v commits\n", look.replace("LOOKED", "ci.log")),
+        &format!(
+            "#!/bin/sh\n{}\ncat ci.log; ! grep yes ci.log | grep -v commits\n",
+            probe_script.replace("LOOKED", "ci.log")
+        ),
     );
     pipe.commit("two");
     let key = pipe.item("Look at the history");

@@ -68,7 +68,7 @@ fn what_is_asked_to_end_may_say_its_last_words() {
     each(|place, engine| {
         let script = "trap 'echo bye; exit 5' TERM; echo up; sleep 600 & wait";
         let spec = place.spec(place.run(engine), &sh(script));
-        let exit = place.tell(&spec, &mut |event| match event {
+        let exit = place.run_with(&spec, &mut |event| match event {
             Event::Stdout(_) => Control::End("enough".to_owned()),
             Event::Starting | Event::Started(_) | Event::Stderr(_) | Event::Tick => Control::Go,
         });
@@ -87,7 +87,7 @@ fn the_mark_is_seen_from_outside() {
     each(|place, engine| {
         let spec = place.spec(place.run(engine), &sh("sleep 600 & echo up; wait"));
         let mut seen = 0;
-        let _ = place.tell(&spec, &mut |event| match event {
+        let _ = place.run_with(&spec, &mut |event| match event {
             Event::Stdout(_) => {
                 seen = orch::adapters::process::marked(&spec.mark.0, &spec.mark.1).len();
                 Control::End("seen".to_owned())
@@ -105,19 +105,19 @@ fn an_engine_that_fails_is_no_red_run() {
     let engine = Engine::Bubblewrap { program: "/bin/false".into(), modern: true };
     let answers = place.write("state/answers/bubblewrap.json", "[]");
     let spec = place.spec(place.run(&engine), &sh("touch ran"));
-    match place.tell(&spec, &mut |_| Control::Go) {
+    match place.run_with(&spec, &mut |_| Control::Go) {
         Err(ChildError::Confinement { engine: Held::Bubblewrap, .. }) => {}
         other => panic!("{other:?}"),
     }
     assert!(!answers.exists(), "the answer is still believed");
     each(|place, engine| {
         let spec = place.spec(place.run(engine), &["no-such-program-here"]);
-        let said = place.tell(&spec, &mut |_| Control::Go);
+        let said = place.run_with(&spec, &mut |_| Control::Go);
         assert!(matches!(said, Err(ChildError::NotFound { .. })), "{engine:?}: {said:?}");
         // One of its own folders is missing: it does not run with less.
         let mut run = place.run(engine);
         run.home = place.path("area/gone");
-        let said = place.tell(&place.spec(run, &sh("touch ran")), &mut |_| Control::Go);
+        let said = place.run_with(&place.spec(run, &sh("touch ran")), &mut |_| Control::Go);
         assert!(matches!(said, Err(ChildError::Confinement { .. })), "{engine:?}: {said:?}");
         assert!(!place.path("area/checkout/ran").exists());
     });
@@ -278,7 +278,7 @@ fn landlock_closes_the_network_or_leaves_it_open() {
     }
     let mut run = place.run(&engine);
     run.policy.network = Network::Internet;
-    let said = place.tell(&place.spec(run, &sh("true")), &mut |_| Control::Go);
+    let said = place.run_with(&place.spec(run, &sh("true")), &mut |_| Control::Go);
     assert!(matches!(said, Err(ChildError::Confinement { .. })), "{said:?}");
 }
 

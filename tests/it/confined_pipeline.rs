@@ -116,7 +116,7 @@ fn world(confine: &str) -> World {
     w
 }
 
-fn tells(held: Held, done: bool) {
+fn records(held: Held, done: bool) {
     for attack in ATTACKS.lines().filter_map(|l| l.strip_prefix("  try ")) {
         attacks::seen("from agent, setup and CI of a task", attack, held, done);
     }
@@ -152,7 +152,7 @@ fn delivers_and_reaches_nothing(engine: &str, more: &str) {
     assert!(file("home.txt").contains("state-area/demo"), "{}", file("home.txt"));
     assert!(!pipe.at("state/planted").exists() && !pipe.at("planted").exists());
     assert!(!w.outlives(), "something outlived its run");
-    tells(if engine == "landlock" { Held::Landlock } else { Held::Bubblewrap }, false);
+    records(if engine == "landlock" { Held::Landlock } else { Held::Bubblewrap }, false);
     assert!(!pipe.read("orch.yaml").contains("planted"));
     let prepared = pipe.events("run_prepared");
     assert!(
@@ -197,7 +197,7 @@ fn bnd_7_unconfined_every_one_of_these_attacks_succeeds_and_it_is_said_everywher
     let of_agent = reached.lines().filter(|l| l.starts_with("reached: ")).count();
     assert_eq!(of_agent, 2 * tried, "agent and setup, each attack:\n{reached}");
     assert!(!w.outlives(), "something outlived its run");
-    tells(Held::Off, true);
+    records(Held::Off, true);
     assert!(pipe.events("run_prepared").iter().all(|p| p.contains("\"confined\":\"unconfined\"")));
 }
 

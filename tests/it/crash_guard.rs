@@ -18,7 +18,7 @@ fn parked() -> World {
 }
 
 #[test]
-fn rule_37_an_older_database_halts_by_itself_until_a_person_looked() {
+fn rule_37_an_older_database_halts_automatically_until_a_person_has_checked() {
     let world = World::new(Plan::default());
     world.new_item("AA", "one thing");
     world.step(&["backup", "older.db"]);
@@ -60,11 +60,11 @@ fn rule_37_a_directory_of_another_machine_is_refused() {
 }
 
 #[test]
-fn a_database_that_is_broken_newer_or_not_ours_is_told_and_left_alone() {
+fn a_database_that_is_broken_newer_or_not_ours_is_reported_and_left_alone() {
     let world = World::new(Plan::default());
     world.step(&["tick"]);
     let path = world.path("state/orch.db");
-    for (sql, told) in [
+    for (sql, message) in [
         ("PRAGMA user_version = 9999", "newer orch"),
         ("PRAGMA application_id = 5", "not orch's database"),
         ("", "broken"),
@@ -79,7 +79,7 @@ fn a_database_that_is_broken_newer_or_not_ours_is_told_and_left_alone() {
         let begun = Instant::now();
         let out = world.orch(&["tick"]);
         assert_eq!(out.status.code(), Some(3), "{}", said(&out));
-        assert!(said(&out).contains(told), "{}", said(&out));
+        assert!(said(&out).contains(message), "{}", said(&out));
         assert!(begun.elapsed() < Duration::from_secs(20));
         assert_eq!(std::fs::read(&path).unwrap(), before);
         if sql.starts_with("PRAGMA user") {

@@ -131,25 +131,25 @@ fn rule_19_a_supervisor_that_is_a_zombie_nobody_waits_for_is_dead() {
 }
 
 #[test]
-fn rule_20_a_death_that_lock_and_identity_prove_is_settled_at_the_first_look() {
+fn rule_20_a_death_that_lock_and_identity_prove_is_settled_at_the_first_check() {
     let mut world = waiting();
     world.env.push(("ORCH_REAPER_INTERVAL_S".to_owned(), "100".to_owned()));
     orphan(&world);
-    let look = |step: &str| {
+    let counts_after = |step: &str| {
         drop(world.orch(&[step]));
         (world.count("SELECT dead_seen FROM runs WHERE id = 1"), reaped(&world, "dead"))
     };
     // The identity is gone, and somebody has the lock.
     let lock = std::fs::File::open(world.path("state/runs/1/lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    assert_eq!(look("reap"), (0, 0), "its lock is held");
+    assert_eq!(counts_after("reap"), (0, 0), "its lock is held");
     drop(lock);
     // The lock is free, and the identity is alive.
     let other = Bystander::new();
     identify(&world, other.0.id(), Some(&stat(other.0.id()).unwrap().0));
-    assert_eq!(look("tick"), (0, 0), "it lives");
+    assert_eq!(counts_after("tick"), (0, 0), "it lives");
     drop(other);
-    assert_eq!(look("tick").1, 1, "{}", world.story());
+    assert_eq!(counts_after("tick").1, 1, "{}", world.story());
     approval(&world);
 }
 
@@ -199,14 +199,14 @@ fn run_8_a_thousand_runs_that_live_do_not_hide_a_dead_one() {
     drop(db);
     assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state = 'live'"), 1000);
     let begun = Instant::now();
-    let mut looks: u32 = 0;
+    let mut checks: u32 = 0;
     wait("the reaping", || {
         drop(world.orch(&["reap"]));
-        looks += 1;
+        checks += 1;
         reaped(&world, "dead") == 1
     });
-    let each = begun.elapsed() / looks;
-    println!("{looks} looks at 1000 runs, {} ms each", each.as_millis());
+    let each = begun.elapsed() / checks;
+    println!("{checks} looks at 1000 runs, {} ms each", each.as_millis());
     assert!(each < Duration::from_secs(10), "a look took {each:?}");
     assert_eq!(
         world.count("SELECT COUNT(*) FROM runs WHERE state = 'live' AND id < 5000"),
@@ -218,7 +218,7 @@ fn run_8_a_thousand_runs_that_live_do_not_hide_a_dead_one() {
 }
 
 #[test]
-fn trust_2_a_database_that_stays_locked_is_told_by_name_and_nothing_is_lost() {
+fn trust_2_a_database_that_stays_locked_is_reported_by_name_and_nothing_is_lost() {
     let world = waiting();
     let db = writer(&world);
     db.execute_batch("BEGIN EXCLUSIVE").unwrap();
@@ -230,10 +230,10 @@ fn trust_2_a_database_that_stays_locked_is_told_by_name_and_nothing_is_lost() {
             scope.spawn(move || {
                 let begun = Instant::now();
                 let out = world.orch(step);
-                let told = said(&out);
+                let printed = said(&out);
                 // A step that has nothing to write may succeed.
-                let ok = out.status.code() == Some(3) && told.contains("orch.db") && told.contains("locked");
-                assert!(ok || (out.status.success() && step[0] != "stop"), "{step:?}: {} {told}", out.status);
+                let ok = out.status.code() == Some(3) && printed.contains("orch.db") && printed.contains("locked");
+                assert!(ok || (out.status.success() && step[0] != "stop"), "{step:?}: {} {printed}", out.status);
                 assert!(begun.elapsed() < Duration::from_secs(100), "{step:?} took {:?}", begun.elapsed());
             });
         }
@@ -257,7 +257,7 @@ fn read_only(world: &World, step: &[&str]) -> Option<std::process::Output> {
 }
 
 #[test]
-fn trust_2_a_read_only_state_directory_is_told_and_left_as_it_is() {
+fn trust_2_a_read_only_state_directory_is_reported_and_left_unchanged() {
     let world = waiting();
     std::fs::write(world.path("go"), "").unwrap();
     approval(&world);
@@ -267,10 +267,13 @@ fn trust_2_a_read_only_state_directory_is_told_and_left_as_it_is() {
             eprintln!("SKIPPED: a mount namespace of its own is not permitted here");
             return;
         };
-        let told = said(&out);
-        assert_eq!(out.status.code(), Some(3), "{step:?}: {told}");
-        assert!(told.contains(&world.path("state").display().to_string()), "{step:?} does not name the place: {told}");
-        assert!(told.to_lowercase().contains("read"), "{step:?} does not say why: {told}");
+        let printed = said(&out);
+        assert_eq!(out.status.code(), Some(3), "{step:?}: {printed}");
+        assert!(
+            printed.contains(&world.path("state").display().to_string()),
+            "{step:?} does not name the place: {printed}"
+        );
+        assert!(printed.to_lowercase().contains("read"), "{step:?} does not say why: {printed}");
     }
     approval(&world);
     world.play_until("done", BOUND, |w| w.task("AA-1").stage == "done");
@@ -315,11 +318,11 @@ fn rule_38_on_a_full_disk_each_step_ends_and_with_room_all_goes_on() {
         fill();
         let begun = Instant::now();
         let out = world.orch(step);
-        let told = said(&out);
+        let printed = said(&out);
         let code = out.status.code();
-        assert!(matches!(code, Some(0 | 3)), "{step:?}: {code:?} {told}");
+        assert!(matches!(code, Some(0 | 3)), "{step:?}: {code:?} {printed}");
         let why = ["space", "full", "min_free_mb"];
-        assert!(code == Some(0) || why.iter().any(|w| told.contains(w)), "{step:?} does not say why: {told}");
+        assert!(code == Some(0) || why.iter().any(|w| printed.contains(w)), "{step:?} does not say why: {printed}");
         assert!(begun.elapsed() < Duration::from_secs(60), "{step:?} took {:?}", begun.elapsed());
     }
     std::fs::remove_file(&filler).unwrap();

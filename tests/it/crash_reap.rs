@@ -152,7 +152,7 @@ fn eight_processes_make_a_fresh_database_at_once() {
 /// A machine that restarted: all that ran is gone, even if its pid is in use again (RUN-4, RULE-33).
 #[cfg(feature = "failpoints")]
 #[test]
-fn rule_33_another_boot_id_is_a_death_at_the_first_look() {
+fn rule_33_another_boot_id_is_a_death_at_the_first_check() {
     let mut world = hanging("development", "");
     world.alive().into_iter().for_each(kill);
     world.env.push(("ORCH_FAILPOINT_BOOT".to_owned(), "another-boot".to_owned()));

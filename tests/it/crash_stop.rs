@@ -221,7 +221,7 @@ fn rule_16_an_abandoned_update_does_not_hold_a_stop_for_ever() {
 
 /// RULE-16: a task that a person resumes by `retry` in the middle of a deploy is in its window again.
 #[test]
-fn rule_16_a_retried_deploy_stands_in_its_window_and_a_stop_waits_for_it() {
+fn rule_16_a_retried_deploy_is_in_its_window_and_a_stop_waits_for_it() {
     let world = World::new(waiting_deploy(0));
     parked(&world, "confirm_deploy");
     assert!(world.orch(&["advance", "AA-1", "--confirm-deploy"]).status.success());

@@ -98,8 +98,8 @@ fn base(name: &str, lines: &str, break_it: bool) -> Value {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
-    told["checks"].as_array().unwrap().iter().find(|c| c["name"] == "base").unwrap().clone()
+    let message: Value = serde_json::from_slice(&out.stdout).unwrap();
+    message["checks"].as_array().unwrap().iter().find(|c| c["name"] == "base").unwrap().clone()
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn ord_7_each_recipe_for_setup_and_ci_passes_on_a_project_of_its_kind() {
             eprintln!("*** NOT TESTED: the recipe {name}, for {needs} is not here ***");
             continue;
         }
-        let told = base(name, &block, false);
-        assert_eq!(told["level"], "ok", "{name}: {told}");
+        let message = base(name, &block, false);
+        assert_eq!(message["level"], "ok", "{name}: {message}");
         run += 1;
     }
     assert!(run > 0, "no recipe was run");

@@ -122,7 +122,7 @@ fn built_confined(engine: &str, more: &str) {
         seen("reached").split_terminator(';').filter(|l| !l.contains("planted")).map(str::to_owned).collect();
     assert!(reached.is_empty(), "{reached:?}\n{}", pipe.story());
     let held = if engine == "landlock" { Held::Landlock } else { Held::Bubblewrap };
-    tells(held, false);
+    records(held, false);
     assert!(!pipe.at("planted").exists());
     // The protected scripts and nothing else; no repository.
     assert_eq!(seen("here"), "./build.sh ./ci.sh ./deploy.sh");
@@ -163,10 +163,10 @@ fn bnd_7_an_unconfined_build_reaches_everything() {
     let seen = seen(&w.pipe);
     let tried = BUILD.lines().filter(|l| l.starts_with("try ")).count();
     assert_eq!(seen("reached").matches(';').count(), tried, "{}", seen("reached"));
-    tells(Held::Off, true);
+    records(Held::Off, true);
 }
 
-fn tells(held: Held, done: bool) {
+fn records(held: Held, done: bool) {
     for attack in BUILD.lines().filter_map(|l| l.strip_prefix("try ")) {
         attacks::seen("from inside deploy.build", attack, held, done);
     }
@@ -191,9 +191,13 @@ fn bnd_3_a_build_that_says_no_or_leaves_what_is_no_data_is_red_ci() {
     let key = pipe.item("One");
     pipe.until_stage(&key, "done");
     assert_eq!((pipe.of(&key, "attempt"), pipe.read("prod/deploys")), ("3".into(), "3\n".into()), "{}", pipe.story());
-    let told = |round: u32| pipe.read(&format!("prompts/{key}-development-{round}.md"));
-    assert!(told(2).contains("deploy.build: exit 3") && told(2).contains("said in round 1"), "{}", told(2));
-    let broken = told(3);
+    let prompt_of = |round: u32| pipe.read(&format!("prompts/{key}-development-{round}.md"));
+    assert!(
+        prompt_of(2).contains("deploy.build: exit 3") && prompt_of(2).contains("said in round 1"),
+        "{}",
+        prompt_of(2)
+    );
+    let broken = prompt_of(3);
     assert!(broken.contains("pipe (it is a FIFO)") && broken.contains("/etc/shadow"), "{broken}");
     let logs = pipe.orch(&["logs", &key, "--run", &pipe.one("SELECT id FROM runs WHERE kind = 'build'")]);
     assert!(logs.out.contains("said in round 1"), "{}", logs.all());
@@ -260,12 +264,12 @@ fn bnd_2_a_build_without_an_engine_is_held_and_one_that_is_lost_is_made_again() 
     pipe.until("Confirm Deploy is wanted", |p| p.of(&key, "waiting_for") == "confirm_deploy");
     // Without a build, the person sees what the command runs.
     let user = String::from_utf8(std::process::Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
-    let told = format!("deploy runs the landed code as {}", user.trim());
+    let prompt_of = format!("deploy runs the landed code as {}", user.trim());
     let alert = pipe.one("SELECT payload FROM outbox WHERE payload LIKE '%confirm_deploy_wanted%'");
-    assert!(alert.contains(&told), "{alert}");
+    assert!(alert.contains(&prompt_of), "{alert}");
     for words in [vec!["explain", &key], vec!["status", &key], vec!["doctor"]] {
         let said = pipe.orch(&words);
-        assert!(said.all().contains(&told), "{words:?}: {}", said.all());
+        assert!(said.all().contains(&prompt_of), "{words:?}: {}", said.all());
     }
     let missing = text.replace("confine: {mode: off}", "confine: {engine: command, command: [/nonexistent/wrapper]}");
     std::fs::write(pipe.at("orch.yaml"), missing).unwrap();

@@ -78,7 +78,7 @@ impl Scene {
         before(&build, &built);
         if built.broken.is_empty() {
             let commit = build.commit(&built.tree, &self.start, "K-1: work", &World::author(), 1_700_000_000).unwrap();
-            mirror.take_in(&build, &commit, RunId(1)).unwrap();
+            mirror.import(&build, &commit, RunId(1)).unwrap();
             assert_eq!(mirror.tree_of(&commit).unwrap(), built.tree);
             let again = build.commit(&built.tree, &self.start, "K-1: work", &World::author(), 1_700_000_000).unwrap();
             assert_eq!(commit, again, "a repeated build makes the same commit");
@@ -264,7 +264,7 @@ fn rule_46_the_agents_history_is_evidence_of_nothing() {
         let built = scene.built(&[]);
         assert_eq!((built.broken.as_slice(), changed(&built)), (&[][..], vec!["src/a", "src/new"]), "{case}");
         trees.insert(built.tree);
-        told(&format!("history and objects: {case}"));
+        report(&format!("history and objects: {case}"));
     }
     assert_eq!(trees.len(), 1);
 }
@@ -308,7 +308,7 @@ fn nothing_of_the_agents_is_ever_run() {
     assert!(!ran.exists(), "a program of the agent's ran");
     assert_eq!(scene.text(&built, "a.x"), "2\n");
     for what in RUNS {
-        told(&format!("have git run something: {what}"));
+        report(&format!("have git run something: {what}"));
     }
 }
 
@@ -317,7 +317,7 @@ const RUNS: [&str; 6] =
     ["filters", "hooks", "diff drivers", "a monitor of files", "an ssh command", "another work tree"];
 
 /// Records that an attack on git's handling of a checkout had no effect; no engine is involved.
-fn told(attack: &str) {
+fn report(attack: &str) {
     attacks::seen("through git data", attack, Held::Any, false);
 }
 
@@ -416,7 +416,7 @@ fn what_breaks_a_rule_is_named_with_its_path() {
         let built = scene.built(&[]);
         let named = built.broken.iter().any(|b| b.path == *path && b.why.contains(why));
         assert!(named, "{case}: {:?}", built.broken);
-        told(&format!("get it landed: {case}"));
+        report(&format!("get it landed: {case}"));
         assert!(begun.elapsed() < Duration::from_secs(20), "{case}");
     }
 }
@@ -426,7 +426,7 @@ fn mkfifo(path: &Path) {
 }
 
 #[test]
-fn what_is_ignored_and_odd_is_no_matter() {
+fn what_is_ignored_or_unusual_does_not_matter() {
     let scene = Scene::new(&[(".gitignore", "scratch/\n*.sock\n")], &|_| ());
     std::fs::create_dir(scene.dir.join("scratch")).unwrap();
     mkfifo(&scene.dir.join("scratch/p"));
@@ -452,7 +452,7 @@ fn bnd_5_attributes_are_those_the_run_began_with() {
     assert_eq!(scene.text(&built, "ci.sh"), "exit +ADA-\n");
     assert_eq!(scene.text(&built, "src/b"), "$Id: planted $\r\n");
     assert_eq!(scene.text(&built, "a.t"), "1\r\n");
-    told("change attributes and encodings for this very commit");
+    report("change attributes and encodings for this very commit");
 }
 
 #[test]
@@ -493,7 +493,7 @@ fn a_repository_within_counts_as_files_and_is_named() {
     assert_eq!(Root::open(&scene.dir).unwrap().walk(&around).unwrap().nested, ["app"]);
     let built = scene.built(&[]);
     assert_eq!((built.broken.as_slice(), changed(&built)), (&[][..], vec!["app/main.rs"]));
-    told("hide files in a repository within");
+    report("hide files in a repository within");
 }
 
 #[test]
@@ -522,7 +522,7 @@ fn a_submodule_stays_unless_its_work_tree_is_moved() {
     // Together with its URL: refused.
     scene.put(".gitmodules", "[submodule \"lib\"]\n\tpath = lib\n\turl = https://evil.example/x\n");
     assert!(scene.built(&[]).broken.iter().any(|b| b.path == "lib" && b.why.contains(".gitmodules")));
-    told("move a submodule together with where it comes from");
+    report("move a submodule together with where it comes from");
     // A new one is not a submodule: its files count as files.
     let other = Scene::plain();
     other.put("new/x", "1\n");

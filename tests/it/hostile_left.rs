@@ -34,7 +34,7 @@ fn bnd_5_a_walk_that_was_ended_takes_nothing_for_deleted() {
 }
 
 #[test]
-fn bnd_5_a_checkout_that_a_run_removed_is_told_as_that() {
+fn bnd_5_a_checkout_that_a_run_removed_is_reported_as_such() {
     let said = first_then_clean("cd ..; rm -rf checkout");
     assert!(said.contains("the folder of the checkout is gone"), "{said}");
     let said = first_then_clean("cd ..; rm -rf checkout; echo x > checkout");
@@ -43,7 +43,7 @@ fn bnd_5_a_checkout_that_a_run_removed_is_told_as_that() {
 
 /// R2: ignored files, and files in the home or the temporary folder, are gone when the judge begins.
 #[test]
-fn bnd_1_nothing_that_an_agent_left_aside_is_there_for_the_judge() {
+fn bnd_1_nothing_that_an_agent_left_elsewhere_is_there_for_the_judge() {
     let places = ["planted", "$HOME/planted", "$TMPDIR/planted", ".git/planted"];
     let ci: String = places.iter().map(|at| format!("[ ! -e \"{at}\" ] || exit 1\n")).collect();
     let pipe = Pipe::new(Setup { files: vec![("ci.sh", format!("#!/bin/sh\n{ci}"))], ..Setup::default() });

@@ -201,7 +201,7 @@ fn bnd_5_contents_reach_a_server_with_the_remotes_credential() {
 /// A task whose agent works on such files lands with its content at the remote. Without git-lfs it is refused by name,
 /// as `doctor` said before. A secret in a content is found like any other.
 #[test]
-fn bnd_5_a_task_with_large_files_is_delivered_or_told_why_not() {
+fn bnd_5_a_task_with_large_files_is_delivered_or_reported_with_the_cause() {
     if !there() {
         return;
     }

@@ -19,8 +19,8 @@ fn a_changed_build_definition_is_named_first_everywhere_and_a_person_releases_th
     // The label released the analysis, but does not release the deploy.
     assert_eq!((t.stage.as_str(), t.waiting.as_deref()), ("deploy", Some("confirm_deploy")), "{}", w.dump());
     let prompt = w.prompt(&key, "review", 1);
-    let (told, run) = (prompt.find("`Makefile`: build definition").unwrap(), prompt.find("# This run").unwrap());
-    assert!(told < run && prompt.contains("`.cargo/config.toml`"), "{prompt}");
+    let (notice, run) = (prompt.find("`Makefile`: build definition").unwrap(), prompt.find("# This run").unwrap());
+    assert!(notice < run && prompt.contains("`.cargo/config.toml`"), "{prompt}");
     assert!(!w.prompt(&key, "testing", 1).contains("build definition"));
     let detail = alert(&w, "confirm_deploy_wanted");
     assert!(detail.contains("Makefile (build definition)") && detail.contains("label does not count"), "{detail}");

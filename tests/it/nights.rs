@@ -34,7 +34,7 @@ fn a_night_of_outages_kills_and_reboots_loses_no_task_and_wastes_no_run() {
     let outages = night.outages(seed);
     let people = play(&night, seed, each, &outages);
     let faults = judge(&night, each, &outages, &people);
-    tell(&night, seed, each, &people);
+    print_summary(&night, seed, each, &people);
     assert!(faults.is_empty(), "{} faults\n{}\n{}", faults.len(), faults.join("\n"), night.world.story());
 }
 
@@ -87,7 +87,7 @@ fn judge(night: &Night, each: usize, outages: &[Outage], people: &People) -> Vec
         faults.extend(ended(night, task, people));
     }
     faults.extend(wasted(night));
-    faults.extend(told(night, outages));
+    faults.extend(alert_faults(night, outages));
     faults.extend(left(night, &tasks));
     for (key, why) in &people.retries {
         // What a kill explains: a supervisor that was killed three times in one stage, a deploy between start and
@@ -158,7 +158,7 @@ fn alerts(night: &Night) -> BTreeMap<(String, String), usize> {
 }
 
 /// Causes that were reported to people more than once.
-fn told(night: &Night, outages: &[Outage]) -> Vec<String> {
+fn alert_faults(night: &Night, outages: &[Outage]) -> Vec<String> {
     let mut faults = Vec::new();
     let away = |parts: &[Part]| outages.iter().filter(|o| parts.contains(&o.part)).count();
     let host = |url: String| url.replace("http://", "");
@@ -235,7 +235,7 @@ fn left(night: &Night, tasks: &[TaskRow]) -> Vec<String> {
 }
 
 /// What happened, for a person.
-fn tell(night: &Night, seed: u64, each: usize, people: &People) {
+fn print_summary(night: &Night, seed: u64, each: usize, people: &People) {
     let killed = night.killed.lock().unwrap().clone();
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     killed.iter().for_each(|k| *kinds.entry(k.what.clone()).or_insert(0) += 1);

@@ -238,7 +238,7 @@ fn rule_25_a_run_of_unknown_cost_books_its_cap() {
 }
 
 #[test]
-fn run_2_a_run_past_the_days_money_waits_for_the_next_day_and_tells_once() {
+fn run_2_a_run_past_the_days_money_waits_for_the_next_day_and_alerts_once() {
     let mut plan = Plan::with_analysis().top("limits: {max_cost_usd_per_day: 1, max_concurrency: 2}");
     plan.agent = plan.agent.replace("0.01", "0.6");
     let house = House::new(&plan);
@@ -258,14 +258,14 @@ fn run_2_a_run_past_the_days_money_waits_for_the_next_day_and_tells_once() {
         house.tick();
     }
     assert_eq!(house.runs("ORCH-2").len(), 0);
-    let told = || house.query("SELECT key FROM outbox WHERE key LIKE 'alert/cost_limit/%'");
-    assert_eq!(told().len(), 1, "{:?}", told());
+    let alerts_sent = || house.query("SELECT key FROM outbox WHERE key LIKE 'alert/cost_limit/%'");
+    assert_eq!(alerts_sent().len(), 1, "{:?}", alerts_sent());
     let said = house.orch(&["explain", "ORCH-2"]).json.to_string();
     assert!(said.contains("day_cost") && said.contains("max_cost_usd_per_day"), "{said}");
     // Yesterday's cost does not count today.
     house.change("UPDATE runs SET started_at = started_at - 86400000, ended_at = ended_at - 86400000");
     house.until_task_after_ticks("ORCH-2", |t| t.waiting_for.is_some());
-    assert_eq!(told().len(), 1);
+    assert_eq!(alerts_sent().len(), 1);
 }
 
 #[test]

@@ -143,14 +143,14 @@ fn rule_6_red_later_sends_the_work_back_and_only_the_new_head_counts() {
 
 /// Push and pull request of a client that was killed land after the stop.
 #[test]
-fn rule_17_a_reap_a_minute_after_a_stop_looks_again_for_branch_and_pull_request() {
+fn rule_17_a_reap_a_minute_after_a_stop_checks_again_for_branch_and_pull_request() {
     let s = scene("");
     let task = s.until_pull();
     s.house.orch(&["stop", "ORCH-1"]).fine();
     assert!(!s.forge.pull(1).open);
     let (branch, head) = (task.branch.unwrap(), task.head_sha.unwrap());
-    let standing = || raw(&s.house.remote(), &["for-each-ref", "--format=%(refname:short)", "refs/heads"]);
-    assert_eq!(standing(), "main");
+    let branches_there = || raw(&s.house.remote(), &["for-each-ref", "--format=%(refname:short)", "refs/heads"]);
+    assert_eq!(branches_there(), "main");
     raw(&s.house.remote(), &["update-ref", &format!("refs/heads/{branch}"), head.as_str()]);
     let late = s.forge.data().add_pull(&branch, "main", "late", "");
     s.house.orch(&["reap"]).fine();
@@ -158,7 +158,7 @@ fn rule_17_a_reap_a_minute_after_a_stop_looks_again_for_branch_and_pull_request(
     s.house.change("UPDATE journal SET intended_at = intended_at - 60000 WHERE kind = 'relook'");
     s.house.orch(&["reap"]).fine();
     assert!(!s.forge.pull(late).open);
-    assert_eq!(standing(), "main");
+    assert_eq!(branches_there(), "main");
     // The forge closes a pull request whose branch is deleted; this one was closed before that.
     let closed =
         s.house.query("SELECT json_extract(intent, '$.number') FROM journal WHERE kind = 'pr_closed' ORDER BY 1");
@@ -210,10 +210,10 @@ fn rule_31_a_pull_request_closed_by_hand_holds_the_task_with_one_alert() {
 }
 
 #[test]
-fn rule_31_merged_by_hand_without_certificate_also_freezes() {
+fn rule_31_merged_by_a_person_without_certificate_also_freezes() {
     let s = scene("");
     let task = s.until_pull();
-    s.forge.merge_by_hand(1);
+    s.forge.merge_as_person(1);
     s.green(&task);
     let held = s.drive("held", |t| t.withdrawn.is_some() || t.blocked_reason.is_some());
     assert!(held.withdrawn.is_some_and(|w| w.to_string().contains("merged by a person")));
@@ -221,7 +221,7 @@ fn rule_31_merged_by_hand_without_certificate_also_freezes() {
 }
 
 #[test]
-fn a_head_that_moves_in_the_merge_is_judged_anew() {
+fn a_head_that_moves_in_the_merge_is_judged_again() {
     let s = scene("");
     let task = s.until_pull();
     let branch = task.branch.clone().unwrap();
@@ -341,7 +341,7 @@ fn rule_42_statuses_of_gates_are_posted_where_asked_and_never_counted() {
 
 /// A forge shows statuses by commit: those that still hold for an updated head are posted for that head too.
 #[test]
-fn rule_42_an_updated_head_bears_every_status_that_still_holds() {
+fn rule_42_an_updated_head_has_every_status_that_still_holds() {
     let s = scene_with(
         ", post_statuses: true",
         &["deploy: {confirm: false}", "stages: [development, review, testing, deploy]"],
@@ -376,7 +376,7 @@ fn rule_42_an_updated_head_bears_every_status_that_still_holds() {
 
 /// NTF-2: one alert per outage, with its end, and another only if it was over in between.
 #[test]
-fn a_forge_that_is_down_for_long_is_told_once_and_again_at_its_next_outage() {
+fn a_forge_that_is_down_for_long_is_alerted_once_and_again_at_its_next_outage() {
     let s = scene("");
     let task = s.until_pull();
     let host = s.forge.url().replace("http://", "");
@@ -440,8 +440,8 @@ fn a_token_withdrawn_midway_holds_and_a_new_one_goes_on() {
     assert_eq!((s.merges(), held.attempt), (0, 1), "{held:?}");
     assert!(held.blocked_reason.is_none(), "{:?}\n{said}", held.blocked_reason);
     assert!(!said.contains(crate::support::gitea::TOKEN), "{said}");
-    let told = s.house.alerts("service_down");
-    assert!(told.len() == 1 && told[0].contains("the account of {env: FORGE}"), "{told:?}");
+    let alerts_sent = s.house.alerts("service_down");
+    assert!(alerts_sent.len() == 1 && alerts_sent[0].contains("the account of {env: FORGE}"), "{alerts_sent:?}");
     let parked = s.house.query("SELECT sink || ' ' || last_error FROM outbox WHERE state = 'parked'");
     assert!(parked.is_empty(), "kept for the new token: {parked:?}");
     s.forge.data().withdrawn = false;
@@ -548,7 +548,7 @@ fn a_merge_that_waits_is_stopped_halted_frozen_and_made_by_hand() {
                 assert!(!s.forge.pull(1).merged);
             }
             "merge" => {
-                s.forge.merge_by_hand(1);
+                s.forge.merge_as_person(1);
                 let done = s.drive("done", |t| t.stage.as_str() == "done");
                 assert_eq!(done.block_no, 0);
             }
@@ -609,12 +609,12 @@ fn each_move_says_the_audit_hash_on_the_pull_request_where_it_is_anchored() {
     let task = s.until_pull();
     s.green(&task);
     s.drive("done", |t| t.stage.as_str() == "done");
-    let told = s.house.query(
+    let alerts_sent = s.house.query(
         "SELECT json_extract(payload, '$.text') FROM outbox WHERE sink = 'forge_comment' AND key LIKE '%/audit-%' ORDER BY id",
     );
-    assert!(told.len() >= 2, "{told:?}");
+    assert!(alerts_sent.len() >= 2, "{alerts_sent:?}");
     let hashes = s.house.query("SELECT hash FROM audit WHERE event IN ('stage_advanced', 'stage_rolled_back')");
-    for text in &told {
+    for text in &alerts_sent {
         assert!(hashes.iter().any(|hash| text.ends_with(&format!("Hash {hash}"))), "{text}");
     }
 }
@@ -630,7 +630,7 @@ fn rule_31_a_pull_request_closed_or_merged_in_an_early_stage_starts_no_further_a
         assert!(s.house.orch(&["advance", "ORCH-1", "--approve"]).code <= 1);
         s.drive("architecture", |t| t.stage.as_str() == "architecture");
         if merged {
-            s.forge.merge_by_hand(1);
+            s.forge.merge_as_person(1);
         } else {
             s.forge.close(1);
         }

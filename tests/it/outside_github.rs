@@ -54,7 +54,7 @@ impl Scene {
         })
     }
 
-    fn told(&self) {
+    fn deliver_all(&self) {
         self.house.until("all is told", || {
             self.house.tick();
             self.house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
@@ -79,13 +79,13 @@ fn gh_2_an_issue_is_steered_from_its_labels_by_required_checks_to_done() {
     assert!(s.house.task("ORCH-1").is_none());
     s.hub.data().label(1, "orch: To Analyse", "ann");
     let waiting = s.drive("waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     assert_eq!((waiting.title.as_str(), s.labels()), ("Greet <people>", vec!["orch: In Review".to_owned()]));
     let prompt = std::fs::read_to_string(s.house.path("state/runs/1/prompt.md")).unwrap();
     assert!(prompt.contains("Say hello to them."), "the text was read");
     s.hub.data().label(1, "orch: Approved", "ann");
     let parked = s.drive("waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     assert_eq!(s.labels(), ["orch: Awaiting Deploy"]);
     let pull = s.hub.pull(parked.pr.unwrap().number);
     assert!(pull.title.starts_with("ORCH-1: ") && pull.body.ends_with("<!-- orch:t1 -->"), "{pull:?}");
@@ -93,7 +93,7 @@ fn gh_2_an_issue_is_steered_from_its_labels_by_required_checks_to_done() {
     s.hub.fault(&format!("PUT /repos/team/app/pulls/{}/merge", pull.number), Fault::CutAfterEffect, 1);
     s.hub.data().label(1, "orch: Confirm Deploy", "ann");
     let done = s.drive("is done", |t| t.stage.as_str() == "done");
-    s.told();
+    s.deliver_all();
     assert_eq!(s.hub.writes().iter().filter(|l| l.ends_with("/merge")).count(), 1, "merged once");
     let main = crate::support::git::raw(&s.house.remote(), &["rev-parse", "main"]);
     assert_eq!(done.landed_sha.unwrap().as_str(), main);
@@ -113,7 +113,7 @@ fn gh_2_an_issue_is_steered_from_its_labels_by_required_checks_to_done() {
 }
 
 #[test]
-fn gh_2_only_who_may_write_or_is_named_steers_and_others_are_told_once() {
+fn gh_2_only_who_may_write_or_is_named_steers_and_others_get_one_comment() {
     let s = scene(", deciders: [\"release[bot]\"]");
     s.hub.data().rights.push(("triager".into(), "read".into()));
     s.hub.data().open_issue("Greet", "");
@@ -126,17 +126,17 @@ fn gh_2_only_who_may_write_or_is_named_steers_and_others_are_told_once() {
         }
         assert!(s.house.task("ORCH-1").is_none(), "{who}");
         assert!(s.labels().is_empty(), "{who}: the label is taken off");
-        let told = s.hub.data().comments.iter().filter(|c| c.body.contains(said)).count();
-        assert_eq!(told, 1, "{who}: {:?}", s.hub.data().comments);
+        let deliver_all = s.hub.data().comments.iter().filter(|c| c.body.contains(said)).count();
+        assert_eq!(deliver_all, 1, "{who}: {:?}", s.hub.data().comments);
     }
     s.hub.data().label(1, "orch: To Analyse", "release[bot]");
     s.drive("waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     // The text is what the decider saw.
     s.hub.data().issue_mut(1).title = "Drop all tables".into();
     s.hub.data().label(1, "orch: Approved", "eve");
     s.house.reconcile().fine();
-    s.told();
+    s.deliver_all();
     let still = s.house.task("ORCH-1").unwrap();
     assert!(still.waiting_for.is_some() && still.title == "Greet", "{still:?}");
     assert_eq!(s.labels(), ["orch: In Review"], "and the question stands there again");
@@ -157,7 +157,7 @@ fn gh_2_only_who_may_write_or_is_named_steers_and_others_are_told_once() {
     assert!(s.labels().contains(&"orch: Approved".to_owned()), "{:?}", s.labels());
     s.hub.data().lag = 0;
     s.drive("waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     // Another repository of that name stops the project.
     s.hub.data().id = 78;
     let other = s.house.orch(&["reconcile", "--full"]);
@@ -208,7 +208,7 @@ fn gh_1_doctor_asks_for_each_right_and_names_what_the_rules_refuse() {
             "require_code_owner_review": true, "require_last_push_approval": false,
             "required_review_thread_resolution": false}}));
     }
-    let odd = examined();
+    let warned = examined();
     for part in [
         "Checks: read is missing, jobs of Actions are read instead",
         "main asks for 2 approvals, which orch never gives",
@@ -216,7 +216,7 @@ fn gh_1_doctor_asks_for_each_right_and_names_what_the_rules_refuse() {
         "no label orch: STOP",
         "the intent `stop` is off",
     ] {
-        assert!(odd.contains(part), "{part}: {odd}");
+        assert!(warned.contains(part), "{part}: {warned}");
     }
     assert!(
         s.hub.writes().iter().all(|w| w.starts_with("POST /repos/team/app/labels") || w.contains("comments/99999"))

@@ -66,7 +66,7 @@ fn rule_8_an_outage_at_the_push_keeps_what_the_agent_has_done() {
 
 /// NTF-2: one host's outage is one alert and one end, however many projects it holds up.
 #[test]
-fn one_host_that_is_down_is_told_once_for_all_its_projects() {
+fn one_host_that_is_down_is_alerted_once_for_all_its_projects() {
     let plan = Plan::short().project("deploy: {confirm: false}").project("ci: {contexts: [ci/test]}");
     let mut house = House::new(&plan);
     house.env.push(("FORGE".into(), TOKEN.into()));

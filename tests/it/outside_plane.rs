@@ -10,7 +10,7 @@ fn a_work_item_is_steered_from_the_board_to_done() {
     let n = s.board.item("Greet <people>", "To Analyse");
     s.board.item("Not yet", "Backlog");
     let waiting = s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     assert_eq!(s.board.state(n), "In Review");
     assert_eq!(waiting.title, "Greet <people>");
     let prompts = s.house.path("state/runs/1/prompt.md");
@@ -20,11 +20,11 @@ fn a_work_item_is_steered_from_the_board_to_done() {
     assert!(card.contains("ORCH-1"));
     s.board.set(n, "Approved");
     s.drive("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     assert_eq!(s.board.state(n), "Awaiting Deploy");
     s.board.set(n, "Confirm Deploy");
     s.drive("ORCH-1", "is done", |t| t.stage.as_str() == "done");
-    s.told();
+    s.deliver_all();
     assert_eq!(s.board.state(n), "Done");
     let comments = s.board.data().comments.clone();
     assert_eq!(comments.iter().filter(|c| c.1.ends_with("/done")).count(), 1, "{comments:?}");
@@ -36,14 +36,14 @@ fn a_work_item_is_steered_from_the_board_to_done() {
 }
 
 #[test]
-fn stop_on_the_board_ends_the_task_and_to_analyse_starts_it_anew() {
+fn stop_on_the_board_ends_the_task_and_to_analyse_starts_it_again() {
     let s = scene();
     let n = s.board.item("Greet", "To Analyse");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     s.board.set(n, "STOP");
     s.drive("ORCH-1", "is cancelled", |t| t.stage.as_str() == "cancelled");
-    s.told();
+    s.deliver_all();
     assert_eq!(s.board.state(n), "Cancelled");
     s.board.set(n, "To Analyse");
     let again = s.drive("ORCH-1", "waits again", |t| t.stage.as_str() == "analysis" && t.waiting_for.is_some());
@@ -63,7 +63,7 @@ fn an_unseen_stop_is_never_written_over_by_an_indication() {
         (item.state, item.updated) = (stop, now);
     }));
     s.drive("ORCH-1", "is cancelled", |t| t.stage.as_str() == "cancelled");
-    s.told();
+    s.deliver_all();
     assert_eq!(s.board.state(n), "Cancelled");
 }
 
@@ -75,7 +75,7 @@ fn rule_12_an_approval_from_before_the_question_counts_for_nothing() {
     s.board.set(n, "Approved");
     s.house.reconcile().fine();
     let waiting = s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     assert_eq!(s.board.state(n), "In Review", "the indication is put back");
     for _ in 0..3 {
         s.house.reconcile().fine();
@@ -117,12 +117,12 @@ fn rule_14_a_status_shared_with_an_indication_steers_nothing_and_the_others_do()
     let n = s.board.item("Greet", "To Analyse");
     s.board.item("Another", "In Progress");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     s.board.set(n, "Approved");
     s.drive("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
     s.board.set(n, "In Progress");
     s.house.reconcile().fine();
-    s.told();
+    s.deliver_all();
     assert_eq!(s.house.query("SELECT kind FROM intents WHERE kind = 'confirm_deploy'").len(), 0);
     assert!(s.house.task("ORCH-2").is_none());
 }
@@ -132,7 +132,7 @@ fn a_status_renamed_meanwhile_keeps_its_id_and_an_intent_without_its_name_is_off
     let s = scene_with("", &["plane: {states_ttl_s: 0}"]);
     let n = s.board.item("Greet", "To Analyse");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     for state in &mut s.board.data().states {
         match state.name.as_str() {
             "Approved" => state.name = "Accepted".into(),
@@ -146,7 +146,7 @@ fn a_status_renamed_meanwhile_keeps_its_id_and_an_intent_without_its_name_is_off
     assert!(s.house.task("ORCH-1").unwrap().waiting_for.is_some(), "fail closed");
     s.house.orch(&["advance", "ORCH-1", "--approve"]).fine();
     s.drive("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     assert_eq!(s.board.state(n), "In Review", "falls back inside the project");
 }
 
@@ -194,7 +194,7 @@ fn a_withdrawn_item_holds_its_task_and_coming_back_frees_it() {
     let s = scene();
     let n = s.board.item("Greet", "To Analyse");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     s.board.data().item_mut(n).archived = true;
     s.house.orch(&["reconcile", "--full"]).fine();
     let held = s.house.task("ORCH-1").unwrap();
@@ -212,14 +212,14 @@ fn a_withdrawn_item_holds_its_task_and_coming_back_frees_it() {
     // A person moved it to a closed group: held, explained, not put back.
     s.board.set(n, "Done");
     s.house.reconcile().fine();
-    s.told();
+    s.deliver_all();
     assert_eq!(s.board.state(n), "Done");
     assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_some());
 }
 
 /// RULE-44: one item that can't be read says nothing about the next.
 #[test]
-fn rule_44_an_item_that_can_not_be_looked_up_hides_no_other_that_is_gone() {
+fn rule_44_an_item_that_can_not_be_read_hides_no_other_that_is_gone() {
     let s = scene();
     let items = [s.board.item("One", "To Analyse"), s.board.item("Two", "To Analyse")];
     s.house.reconcile().fine();
@@ -240,10 +240,10 @@ fn a_drifted_indication_is_put_back() {
     let s = scene();
     let n = s.board.item("Greet", "To Analyse");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     s.board.set(n, "Blocked");
     s.house.reconcile().fine();
-    s.told();
+    s.deliver_all();
     assert_eq!(s.board.state(n), "In Review");
 }
 
@@ -263,7 +263,7 @@ fn brd_5_labels_release_in_scope_and_cost_nothing_out_of_it() {
         label(&s);
         if on {
             s.drive("ORCH-1", "is done", |t| t.stage.as_str() == "done");
-            s.told();
+            s.deliver_all();
             let alerts = s.house.query("SELECT key FROM outbox WHERE sink = 'alert' ORDER BY id");
             assert!(
                 alerts[0].contains("auto_approve") && alerts.iter().any(|a| a.contains("auto_deploy")),
@@ -272,7 +272,7 @@ fn brd_5_labels_release_in_scope_and_cost_nothing_out_of_it() {
             assert!(alerts.iter().all(|a| !a.contains("wanted")), "nobody is asked who need not be: {alerts:?}");
         } else {
             s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-            s.told();
+            s.deliver_all();
             let log = s.board.take();
             assert!(log.iter().all(|l| !l.contains("labels")), "{line}: {log:?}");
             for _ in 0..3 {
@@ -320,7 +320,7 @@ fn rule_27_relations_are_read_once_right_before_the_first_claim() {
 }
 
 #[test]
-fn rule_27_a_board_that_does_not_tell_what_blocks_holds_the_start() {
+fn rule_27_a_board_that_does_not_say_what_blocks_holds_the_start() {
     let s = scene();
     s.board.item("Greet", "To Analyse");
     s.house.reconcile().fine();
@@ -336,12 +336,12 @@ fn rule_15_an_approval_with_a_job_under_way_counts_for_nothing() {
     let s = scene();
     let n = s.board.item("Greet", "To Analyse");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     // The analyst works again, slowly, and the approval arrives meanwhile.
     s.house.script("agent.sh", "#!/bin/sh\nwhile true; do sleep 0.2; done\n");
     s.house.orch(&["advance", "ORCH-1", "--reject", "think again"]).fine();
     s.house.tick();
-    s.told_board_only();
+    s.deliver_board_only();
     s.board.set(n, "Approved");
     s.house.reconcile();
     let why = s.house.query("SELECT COALESCE(reason, state) FROM intents WHERE kind = 'approved'");
@@ -391,15 +391,15 @@ fn brd_3_only_a_listed_actor_starts_work() {
     did(&first, "eve");
     did(&second, "ann");
     s.house.reconcile().fine();
-    let told = states();
-    assert!(told[0].starts_with("dismissed") && told[0].contains("eve"), "{told:?}");
+    let deliver_all = states();
+    assert!(deliver_all[0].starts_with("dismissed") && deliver_all[0].contains("eve"), "{deliver_all:?}");
     s.drive("ORCH-2", "waits", |t| t.waiting_for.is_some());
     assert!(s.house.task("ORCH-1").is_none());
 }
 
 /// An item that can't be read holds its task by one rule, which tick, explain and status all name.
 #[test]
-fn rule_27_one_rule_is_told_by_tick_explain_and_status_where_the_item_can_not_be_read() {
+fn rule_27_one_rule_is_shown_by_tick_explain_and_status_where_the_item_can_not_be_read() {
     let s = scene();
     s.board.item("Greet", "To Analyse");
     let by_key = format!("GET /api/v1/workspaces/{WORKSPACE}/work-items/");
@@ -409,10 +409,10 @@ fn rule_27_one_rule_is_told_by_tick_explain_and_status_where_the_item_can_not_be
         let ran = s.house.tick();
         ran.rules().contains(&"dependencies".to_owned()).then_some(ran)
     });
-    let told = ran.json["skipped"][0]["why"].as_str().unwrap().to_owned();
+    let deliver_all = ran.json["skipped"][0]["why"].as_str().unwrap().to_owned();
     let explained = s.house.orch(&["explain", "ORCH-1"]).json;
     assert_eq!(explained["held_by"]["rule"], "dependencies", "{explained}");
-    assert_eq!(explained["held_by"]["why"].as_str(), Some(told.as_str()));
+    assert_eq!(explained["held_by"]["why"].as_str(), Some(deliver_all.as_str()));
     let status = s.house.orch(&["status"]).json;
     assert_eq!(status["tasks"][0]["held_by"]["rule"], "dependencies", "{status}");
     s.drive("ORCH-1", "begins", |t| t.stage.as_str() != "created");

@@ -43,13 +43,13 @@ fn rule_13_the_watermark_does_not_pass_a_429_in_the_middle_of_a_page() {
 
 /// A board that does not answer costs a step one wait, however many tasks it shows.
 #[test]
-fn a_step_asks_for_the_statuses_once_whatever_it_shows_and_whether_or_not_they_are_told() {
+fn a_step_asks_for_the_statuses_once_whatever_it_shows_and_whether_or_not_they_are_sent() {
     let s = scene_with("", &["plane: {states_ttl_s: 0}"]);
     for title in ["One", "Two", "Three"] {
         s.board.item(title, "To Analyse");
     }
     s.house.reconcile().fine();
-    s.told();
+    s.deliver_all();
     let asked = |s: &Scene| s.board.take().iter().filter(|l| l.as_str() == "GET states/").count();
     asked(&s);
     s.house.reconcile().fine();
@@ -107,7 +107,7 @@ fn ten_thousand_items_cost_one_request_when_nothing_changed_and_few_when_some_di
 }
 
 #[test]
-fn a_whole_look_past_the_budget_goes_on_where_it_ended() {
+fn a_full_scan_past_the_budget_continues_where_it_stopped() {
     let s = scene();
     {
         let mut data = s.board.data();
@@ -134,7 +134,7 @@ fn a_whole_look_past_the_budget_goes_on_where_it_ended() {
 /// More changes than a minute's budget allows (an import): scans of the changes would be cut off at the same place
 /// forever.
 #[test]
-fn more_changes_than_the_budget_holds_are_taken_in_by_a_whole_look_that_goes_on() {
+fn more_changes_than_the_budget_holds_are_read_by_a_full_scan_that_continues() {
     let s = scene();
     {
         let mut data = s.board.data();
@@ -178,7 +178,7 @@ fn board_switched_off_costs_no_request() {
 
 /// A signal ends a full scan of a slow board after the current page, and the next pass resumes there (CLI-5).
 #[test]
-fn cli_5_a_signal_ends_a_whole_look_between_two_pages_and_the_next_one_goes_on() {
+fn cli_5_a_signal_ends_a_full_scan_between_two_pages_and_the_next_one_continues() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
         let s = scene();
         for i in 0..450 {
@@ -250,7 +250,7 @@ fn a_dry_step_asks_for_the_statuses_once_too() {
     let s = scene_with("", &["plane: {states_ttl_s: 0}"]);
     let n = s.board.item("Greet", "To Analyse");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     s.board.set(n, "Blocked");
     s.board.take();
     s.house.orch(&["reconcile", "--dry-run"]).fine();
@@ -266,7 +266,7 @@ fn brd_5_a_waiting_task_costs_an_idle_step_nothing_and_a_label_that_comes_is_see
     s.board.data().labels = vec![("l1".into(), "autoApprove".into()), ("l2".into(), "autoDeploy".into())];
     let n = s.board.item("Greet", "To Analyse");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     s.house.reconcile().fine();
     s.house.tick().fine();
     s.board.take();
@@ -297,7 +297,7 @@ fn a_silent_board_is_asked_once_a_step() {
     for key in ["ORCH-1", "ORCH-2", "ORCH-3"] {
         s.drive(key, "waits", |t| t.waiting_for.is_some());
     }
-    s.told();
+    s.deliver_all();
     s.board.take();
     s.board.fault("GET ", Fault::bad_gateway(), 100);
     let ran = s.house.tick();
@@ -310,7 +310,7 @@ fn steps_with_nothing_to_do_ask_as_much_as_their_budget_says() {
     let s = scene();
     s.board.item("Greet", "To Analyse");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.told();
+    s.deliver_all();
     {
         let mut data = s.board.data();
         for i in 0..1_000 {
@@ -336,7 +336,7 @@ fn steps_with_nothing_to_do_ask_as_much_as_their_budget_says() {
 
 /// A server that fails in the middle of a full scan: what arrived is kept, and the next pass resumes there.
 #[test]
-fn a_whole_look_that_breaks_off_goes_on_where_it_ended_and_starts_anew_where_that_is_refused() {
+fn a_full_scan_that_breaks_off_continues_where_it_stopped_and_starts_over_where_that_is_refused() {
     let s = scene();
     for i in 0..450 {
         s.board.item(&format!("Item {i}"), if i % 10 == 0 { "Done" } else { "Backlog" });

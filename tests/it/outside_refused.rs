@@ -83,14 +83,14 @@ fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_start
 /// E10: the rights of token and account are checked before the first branch: no branch, no agent, no attempt, one
 /// message.
 #[test]
-fn ord_1_a_right_that_is_missing_is_told_before_the_first_branch() {
+fn ord_1_a_right_that_is_missing_is_reported_before_the_first_branch() {
     let s = scene("");
     s.forge.data().scopes = vec!["read:user", "write:repository"];
     s.house.item("Greet <people>");
     let said = s.house.tick();
     assert_eq!(said.code, 3, "{}", said.json);
-    let told = said.json.to_string();
-    assert!(told.contains("whether comments may be written") && told.contains("write:issue"), "{told}");
+    let printed = said.json.to_string();
+    assert!(printed.contains("whether comments may be written") && printed.contains("write:issue"), "{printed}");
     let status = s.house.text(&["status"]).1;
     assert!(status.contains("forge of ORCH") && !status.contains("git remote of ORCH"), "{status}");
     let task = s.house.task("ORCH-1").unwrap();

@@ -27,10 +27,10 @@ fn one_card_follows_its_task_and_a_person_is_asked_once() {
     let chat = Telegram::start();
     let house = house(&chat, "locale: ru, ");
     until_asked(&house);
-    let standing = chat.chat();
-    let alerts: Vec<_> = standing.iter().filter(|m| !m.silent).collect();
-    let cards: Vec<_> = standing.iter().filter(|m| m.silent).collect();
-    assert_eq!((cards.len(), alerts.len()), (1, 1), "{standing:#?}");
+    let messages = chat.chat();
+    let alerts: Vec<_> = messages.iter().filter(|m| !m.silent).collect();
+    let cards: Vec<_> = messages.iter().filter(|m| m.silent).collect();
+    assert_eq!((cards.len(), alerts.len()), (1, 1), "{messages:#?}");
     assert!(cards[0].text.contains("ORCH-1") && cards[0].text.contains("Greet <people> & \"friends\""));
     assert!(cards[0].text.chars().any(|c| ('а'..='я').contains(&c)), "the locale is ru: {}", cards[0].text);
     assert!(alerts[0].text.contains("ORCH-1"));
@@ -46,8 +46,8 @@ fn one_card_follows_its_task_and_a_person_is_asked_once() {
     house.orch(&["advance", "ORCH-1", "--approve"]).fine();
     house.until_task("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
     house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
-    let standing = chat.chat();
-    assert_eq!(standing.iter().filter(|m| m.silent).count(), 1, "bumped, not multiplied: {standing:#?}");
+    let messages = chat.chat();
+    assert_eq!(messages.iter().filter(|m| m.silent).count(), 1, "bumped, not multiplied: {messages:#?}");
     house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).fine();
     house.until_task("ORCH-1", "is done", |t| t.stage.as_str() == "done");
     house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
@@ -69,9 +69,9 @@ fn ord_5_a_refusing_chat_is_tried_again_and_gets_what_it_is_owed() {
     let asked = chat.methods().len();
     assert!(asked >= 1);
     assert!(house.path("state/cards/ORCH-1.txt").exists());
-    let told = std::fs::read_to_string(house.path("state/cards/alerts.txt")).unwrap();
-    assert!(told.contains("ORCH-1"), "the alert went to the file: {told}");
-    assert!(told.contains("kicked"), "and that the sink is off: {told}");
+    let alerts_file = std::fs::read_to_string(house.path("state/cards/alerts.txt")).unwrap();
+    assert!(alerts_file.contains("ORCH-1"), "the alert went to the file: {alerts_file}");
+    assert!(alerts_file.contains("kicked"), "and that the sink is off: {alerts_file}");
     chat.close(None);
     house.orch(&["advance", "ORCH-1", "--approve"]).fine();
     house.until_task("ORCH-1", "goes on", |t| t.stage.as_str() == "deploy");
@@ -139,7 +139,7 @@ fn a_group_that_became_a_supergroup_is_followed_and_remembered() {
 }
 
 /// Everything is sent, however often it had to wait.
-fn until_told(house: &House) {
+fn until_alerted(house: &House) {
     house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
 }
 
@@ -150,7 +150,7 @@ fn rule_41_an_alert_of_unknown_outcome_is_repeated_once_and_says_so() {
     house.item("Greet");
     house.tick().fine();
     house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    until_told(&house);
+    until_alerted(&house);
     chat.take();
     chat.fault("sendMessage", Fault::CutAfterEffect, 2);
     house.orch(&["freeze", "demo", "--reason", "the database moves"]).fine();
@@ -182,7 +182,7 @@ fn rule_41_a_placeholder_of_unknown_outcome_is_the_only_orphan() {
     chat.fault("sendMessage", Fault::CutAfterEffect, 1);
     house.tick().fine();
     house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    until_told(&house);
+    until_alerted(&house);
     let cards: Vec<_> = chat.chat().into_iter().filter(|m| m.silent).collect();
     assert!(cards.len() <= 2, "at most one too many: {cards:#?}");
     assert_eq!(cards.iter().filter(|m| m.text.contains("Greet") && m.edits > 0).count(), 1, "one card that follows");
@@ -198,14 +198,14 @@ fn rule_41_a_card_older_than_two_days_is_edited_to_one_line() {
     house.item("Greet");
     house.tick().fine();
     house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    until_told(&house);
+    until_alerted(&house);
     chat.take();
     let old = chat.chat().into_iter().find(|m| m.silent).unwrap();
     house.change(&format!("UPDATE cards SET sent_at = sent_at - {HOURS_49}"));
     chat.set_clock(1_000_000 + HOURS_49);
     house.orch(&["advance", "ORCH-1", "--approve"]).fine();
     house.until_task("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
-    until_told(&house);
+    until_alerted(&house);
     let now = chat.chat();
     let kept = now.iter().find(|m| m.id == old.id).expect("it can't be deleted");
     assert!(!kept.text.trim().contains('\n') && kept.text != old.text, "{}", kept.text);
@@ -220,7 +220,7 @@ fn rule_41_only_the_oldest_open_message_of_a_task_and_sink_goes() {
     house.item("Greet");
     house.tick().fine();
     house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    until_told(&house);
+    until_alerted(&house);
     chat.take();
     chat.fault("sendMessage", Fault::bad_gateway(), 1);
     house.orch(&["freeze", "demo", "--reason", "first"]).fine();
@@ -229,7 +229,7 @@ fn rule_41_only_the_oldest_open_message_of_a_task_and_sink_goes() {
     assert_eq!(chat.take().len(), 0, "the second waits for the first");
     house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
     house.tick().fine();
-    let told: Vec<String> = chat.take().into_iter().map(|m| m.text).collect();
-    assert_eq!(told.len(), 2);
-    assert!(told[0].contains("first") && told[1].contains("second"), "{told:?}");
+    let alerts_file: Vec<String> = chat.take().into_iter().map(|m| m.text).collect();
+    assert_eq!(alerts_file.len(), 2);
+    assert!(alerts_file[0].contains("first") && alerts_file[1].contains("second"), "{alerts_file:?}");
 }

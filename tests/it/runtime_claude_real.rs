@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// More than any of these runs takes; a test that waits this long fails.
-const PATIENCE: Duration = Duration::from_secs(50);
+const TIMEOUT: Duration = Duration::from_secs(50);
 const ID: &str = "5b0e8b1c-3c1e-4f57-9d64-0c1f6f0f6a11";
 
 /// The pinned CLI in the folder where the install scripts put their tools.
@@ -99,9 +99,9 @@ impl Rig {
         let mut child = command.spawn().unwrap();
         // A CLI that refuses its arguments may have exited before it reads.
         let _ = child.stdin.take().unwrap().write_all(b"Do the work item.\n");
-        let (tell, lines) = channel();
+        let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || stdout.split(b'\n').map_while(Result::ok).try_for_each(|l| tell.send(l)));
+        std::thread::spawn(move || stdout.split(b'\n').map_while(Result::ok).try_for_each(|l| sender.send(l)));
         let mut stderr = child.stderr.take().unwrap();
         let errors = std::thread::spawn(move || {
             let mut text = String::new();
@@ -135,7 +135,7 @@ impl Running {
     /// Reads until a line contains this.
     fn until(&mut self, what: &str) {
         loop {
-            let line = match self.lines.recv_timeout(PATIENCE) {
+            let line = match self.lines.recv_timeout(TIMEOUT) {
                 Ok(line) => line,
                 Err(e) => panic!("{e} while waiting for {what:?} after: {}", String::from_utf8_lossy(&self.seen)),
             };
@@ -164,7 +164,7 @@ impl Running {
 
     fn finish(mut self, ended_by: Option<&str>) -> Outcome {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(TIMEOUT) {
                 Ok(line) => self.take(line),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
@@ -325,24 +325,24 @@ fn a_signal_in_the_middle_of_a_tool() {
     let Some(rig) = Rig::new(vec![Turn::bash("exec 9>../alive; echo up >&9; tail -f /dev/null")]) else { return };
     let fifo = rig.path("alive");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let (tell, tool) = channel();
+    let (sender, tool) = channel();
     std::thread::spawn(move || {
         let mut pipe = BufReader::new(std::fs::File::open(fifo).unwrap());
         let mut line = String::new();
         pipe.read_line(&mut line).unwrap();
-        tell.send(line).unwrap();
+        sender.send(line).unwrap();
         // At its end: the tool and everything it started are gone.
-        tell.send(pipe.read_to_string(&mut String::new()).unwrap().to_string())
+        sender.send(pipe.read_to_string(&mut String::new()).unwrap().to_string())
     });
     let mut run = rig.start(&rig.launch(|_| {}), None);
     run.until("tool_use");
-    assert_eq!(tool.recv_timeout(PATIENCE).unwrap(), "up\n");
+    assert_eq!(tool.recv_timeout(TIMEOUT).unwrap(), "up\n");
     assert_eq!(run.reader.as_ref().unwrap().live().tokens_in, Some(TURN_READ));
     run.signal(Signal::TERM);
     let got = run.finish(Some("a stop was asked for"));
     assert_eq!((got.kind, got.cost_micros), (Kind::Killed, None), "what it cost is not known: not zero");
     assert_eq!((got.why.as_str(), got.tokens_in), ("ended: a stop was asked for", Some(TURN_READ)));
-    assert_eq!(tool.recv_timeout(PATIENCE).unwrap(), "0");
+    assert_eq!(tool.recv_timeout(TIMEOUT).unwrap(), "0");
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn numbers_are_given_once_however_many_create_at_once() {
 }
 
 #[test]
-fn ci_that_can_not_look_is_no_verdict_and_spends_nothing() {
+fn ci_that_can_not_run_is_no_verdict_and_spends_nothing() {
     let w = Plan::new()
         .project("stages: [development, deploy]")
         .project("deploy: {confirm: false, command: [./deploy.sh], env: {LOG: /tmp}}")

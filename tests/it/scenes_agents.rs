@@ -51,7 +51,7 @@ fn a_work_item_travels_from_the_board_to_a_deployed_commit_with_a_person_asked_t
 }
 
 #[test]
-fn what_a_review_a_test_and_a_red_ci_find_stands_verbatim_in_the_next_prompt_and_is_mended() {
+fn what_a_review_a_test_and_a_red_ci_find_is_verbatim_in_the_next_prompt_and_is_fixed() {
     let w = Plan::new().auto().build();
     // Round 1: CI red. Round 2: review. Round 3: tests. Round 4: all green.
     w.plan("development.1", "develop; echo 'panic at the disco: line 77' > broken; cost 0.01");

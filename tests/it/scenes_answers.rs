@@ -19,7 +19,7 @@ fn rule_43_a_question_whose_message_was_refused_and_superseded_is_answered_all_t
     for _ in 0..3 {
         s.house.reconcile();
     }
-    s.told();
+    s.deliver_all();
     assert_eq!(s.board.state(n), "In Review");
     s.board.set(n, "Approved");
     s.drive("ORCH-1", "goes on", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
@@ -83,8 +83,11 @@ fn rule_44_an_undecodable_row_holds_its_own_task_and_names_it() {
     assert!(errors.contains("ORCH-1") && errors.contains("findings"), "{errors}");
     assert!(!errors.contains("can't be reached"), "{errors}");
     // A view that has to leave it out says so, and a view of the task itself names the task and what to do.
-    let (code, shown, told) = s.house.text(&["status"]);
-    assert!(code == 0 && shown.contains("ORCH-2") && told.contains("of ORCH-1 can't be read"), "{shown}{told}");
-    let (code, _, told) = s.house.text(&["show", "ORCH-1"]);
-    assert!(code == 3 && told.contains("restore the row from a backup"), "{told}");
+    let (code, shown, deliver_all) = s.house.text(&["status"]);
+    assert!(
+        code == 0 && shown.contains("ORCH-2") && deliver_all.contains("of ORCH-1 can't be read"),
+        "{shown}{deliver_all}"
+    );
+    let (code, _, deliver_all) = s.house.text(&["show", "ORCH-1"]);
+    assert!(code == 3 && deliver_all.contains("restore the row from a backup"), "{deliver_all}");
 }

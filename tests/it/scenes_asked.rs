@@ -124,7 +124,7 @@ fn what_lies_in_a_boards_folder_and_is_no_item_is_passed_over_with_a_notice() {
 /// An entry in place of a work item that is not one holds that item alone, makes no step wait, and is no failure of the
 /// board (RULE-44, RULE-40).
 #[test]
-fn rule_44_a_thing_in_an_items_place_that_is_no_file_of_one_is_told_and_holds_nothing_else() {
+fn rule_44_a_thing_in_an_items_place_that_is_no_file_of_one_is_reported_and_holds_nothing_else() {
     let house = house("", &[]);
     parked(&house);
     let dir = house.path("state/issues");
@@ -137,18 +137,18 @@ fn rule_44_a_thing_in_an_items_place_that_is_no_file_of_one_is_told_and_holds_no
     std::fs::write(dir.join("ORCH-25.md"), [0xff, 0xfe, 0]).unwrap();
     std::fs::write(dir.join("ORCH-26.md"), "no front matter").unwrap();
     let names: Vec<String> = (20..=26).map(|n| format!("ORCH-{n}")).collect();
-    let told = |ran: &crate::support::house::Ran, names: &[String]| {
+    let names_all = |ran: &crate::support::house::Ran, names: &[String]| {
         let errors = ran.json["errors"].as_array().cloned().unwrap_or_default();
         names.iter().all(|n| errors.iter().any(|e| e["task"] == n.as_str() && e["code"] == 0))
     };
     for step in ["tick", "reconcile", "tick"] {
         let ran = house.orch(&[step]);
-        assert!(ran.code == 0 && told(&ran, &names), "{step}: {}", ran.json);
+        assert!(ran.code == 0 && names_all(&ran, &names), "{step}: {}", ran.json);
     }
     // Live work in the same place is neither gone nor read; an item that is gone is noticed as usual.
     std::fs::remove_file(dir.join("ORCH-1.md")).unwrap();
     raw_fifo(&dir.join("ORCH-1.md"));
-    assert!(told(&house.orch(&["tick"]).fine(), &["ORCH-1".to_owned()]));
+    assert!(names_all(&house.orch(&["tick"]).fine(), &["ORCH-1".to_owned()]));
     assert_eq!(house.task("ORCH-1").unwrap().withdrawn, None);
     std::fs::remove_file(dir.join("ORCH-1.md")).unwrap();
     house.tick().fine();
@@ -168,7 +168,7 @@ fn raw_fifo(path: &std::path::Path) {
 
 /// An unreadable message is parked; the messages behind it are sent.
 #[test]
-fn rule_44_a_broken_message_stands_in_nobodys_way_and_doctor_names_what_is_unreadable() {
+fn rule_44_a_broken_message_blocks_nothing_and_doctor_names_what_is_unreadable() {
     let house = house("", &[]);
     house.item("Greet");
     house.until("the task", || {

@@ -73,7 +73,7 @@ fn until_done(house: &House) {
 }
 
 #[test]
-fn ord_1_no_agent_is_paid_on_a_red_base_and_a_mended_one_lets_it_start() {
+fn ord_1_no_agent_is_paid_on_a_red_base_and_a_fixed_one_lets_it_start() {
     let house = house(&["worktree: {setup: {command: [sh, -c, 'echo set-up']}}"]);
     let broken = commit(&house, "1");
     house.item("Greet people");
@@ -89,8 +89,13 @@ fn ord_1_no_agent_is_paid_on_a_red_base_and_a_mended_one_lets_it_start() {
     }
     assert_eq!((agents(&house), calls(&house, "base").len()), (0, 1));
     assert_eq!(house.alerts("base_red"), ["demo"]);
-    let told = house.query("SELECT json_extract(payload, '$.detail') FROM outbox WHERE key LIKE 'alert/base_red/%'");
-    assert!(told[0].contains("exit 1") && told[0].contains("looking") && told[0].contains("orch explain ORCH-1"));
+    let alerts_sent =
+        house.query("SELECT json_extract(payload, '$.detail') FROM outbox WHERE key LIKE 'alert/base_red/%'");
+    assert!(
+        alerts_sent[0].contains("exit 1")
+            && alerts_sent[0].contains("looking")
+            && alerts_sent[0].contains("orch explain ORCH-1")
+    );
     let explained = house.orch(&["explain", "ORCH-1"]).fine().json;
     assert_eq!(explained["held_by"]["rule"], "base_red");
     assert!(explained["base"].to_string().contains("looking"), "{explained}");

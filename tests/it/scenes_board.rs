@@ -67,7 +67,7 @@ fn each_intent_means_one_thing_at_one_stage_and_nothing_elsewhere() {
 }
 
 #[test]
-fn rule_9_a_work_item_stopped_and_begun_again_is_another_task_beside_what_was() {
+fn rule_9_a_work_item_stopped_and_begun_again_is_another_task_next_to_the_old_one() {
     let w = Plan::new().top("limits: {max_concurrency: 4}").build();
     let key = w.new_item("Twice", &[]);
     w.plan(&format!("{key}.development"), "develop; (setsid sleep 600 &) ; hold dev; good");

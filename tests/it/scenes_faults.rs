@@ -35,8 +35,8 @@ fn hostile_titles_and_texts_stay_data_everywhere() {
     for key in &keys {
         let t = w.reach(key, "done");
         let branch = t.branch.unwrap();
-        let odd = |c: char| !(c.is_ascii_alphanumeric() || "/-_.".contains(c));
-        assert!(!branch.contains(odd) && branch.len() <= 100 && !branch.contains(".."), "{branch}");
+        let forbidden = |c: char| !(c.is_ascii_alphanumeric() || "/-_.".contains(c));
+        assert!(!branch.contains(forbidden) && branch.len() <= 100 && !branch.contains(".."), "{branch}");
         assert!(w.git("orch", &["show", &format!("main:src/{key}.txt")]).contains("attempt 1"));
         w.until("the board shows it", |w| w.status(key) == "Done");
     }
@@ -254,7 +254,7 @@ fn wrong_words_are_exit_2_with_the_key_named_and_nothing_is_touched() {
 
 /// `--dry-run`: no byte changes, and the output is what the next real step does.
 #[test]
-fn a_dry_run_changes_no_byte_and_tells_what_the_next_real_step_does() {
+fn a_dry_run_changes_no_byte_and_shows_what_the_next_real_step_does() {
     let w = Plan::new().top("limits: {max_concurrency: 2}").build();
     let places = ["state", "orch.git", "orch", "orch.yaml"];
     let kinds_of = |ran: &super::support::world::Ran| -> Vec<(String, String)> {
@@ -281,8 +281,8 @@ fn a_dry_run_changes_no_byte_and_tells_what_the_next_real_step_does() {
         let messages = ["board_status_set", "comment_posted", "card_updated", "alert_sent"];
         let alone = !done.iter().any(|(k, _)| k == "job_started");
         let kept = |a: &&(String, String)| alone || !messages.contains(&a.0.as_str());
-        let told = |all: &[(String, String)]| all.iter().filter(kept).cloned().collect::<Vec<_>>();
-        assert_eq!(told(&said), told(&done), "{args:?}\n{}\n{}", dry.out, real.out);
+        let reported = |all: &[(String, String)]| all.iter().filter(kept).cloned().collect::<Vec<_>>();
+        assert_eq!(reported(&said), reported(&done), "{args:?}\n{}\n{}", dry.out, real.out);
         for one in &done {
             assert!(said.contains(one), "{args:?}: {one:?} was not said\n{}\n{}", dry.out, real.out);
         }
@@ -330,7 +330,7 @@ fn a_dry_run_changes_no_byte_and_tells_what_the_next_real_step_does() {
 /// The three commands that check have a dry run, too: it says what it would check, and neither checks nor leaves
 /// anything.
 #[test]
-fn a_dry_run_of_a_look_says_what_would_be_looked_at_and_looks_at_nothing() {
+fn a_dry_run_of_an_observation_names_what_would_be_read_and_reads_nothing() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     port.set_nonblocking(true).unwrap();
     let url = format!("http://{}/health", port.local_addr().unwrap());

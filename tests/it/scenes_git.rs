@@ -194,7 +194,7 @@ fn rule_22_a_rejected_push_discards_the_run_and_begins_at_the_new_head() {
 
 /// A remote whose HEAD names none of its branches is not empty: the fix is to name one (ORD-1).
 #[test]
-fn ord_1_a_remote_that_names_no_default_branch_is_told_with_its_branches() {
+fn ord_1_a_remote_that_names_no_default_branch_is_reported_with_its_branches() {
     for detached in [false, true] {
         let w = World::new();
         match detached {

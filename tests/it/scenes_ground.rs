@@ -39,7 +39,7 @@ fn agents(house: &House) -> usize {
 }
 
 #[test]
-fn rule_45_what_this_machine_lacks_holds_by_its_rule_spends_nothing_and_a_retry_looks_at_once() {
+fn rule_45_what_this_machine_lacks_holds_by_its_rule_spends_nothing_and_a_retry_checks_at_once() {
     let house = House::new(&Plan::short());
     let lacking = |runtime: &str| {
         let top = Plan::short().top("agents: {runtime: scripted, retry_backoff_s: 60}").top(runtime.to_owned());
@@ -67,7 +67,7 @@ fn rule_45_what_this_machine_lacks_holds_by_its_rule_spends_nothing_and_a_retry_
 }
 
 #[test]
-fn ord_1_a_base_that_can_not_be_looked_at_holds_and_the_fault_is_told() {
+fn ord_1_a_base_that_can_not_be_checked_holds_and_the_fault_is_reported() {
     let plan = Plan::short().project("ci: {command: ['true']}").top("base: {recheck_s: 600}");
     let house = House::new(&plan);
     std::fs::rename(house.remote(), house.path("away.git")).unwrap();
@@ -174,7 +174,7 @@ fn ord_1_a_red_ci_runs_again_on_its_head_where_the_settings_changed_or_a_person_
 /// The script that `ci.command` names comes from the default branch (RULE-23): a fix there counts as a change of the
 /// settings.
 #[test]
-fn ord_1_a_red_ci_runs_again_on_its_head_where_its_script_was_mended_on_the_default_branch() {
+fn ord_1_a_red_ci_runs_again_on_its_head_where_its_script_was_fixed_on_the_default_branch() {
     let plan = Plan::short().project("ci: {command: [./ci.sh]}").top("limits: {developer_retries: 0}");
     let house = House::new(&plan);
     let person = house.path("person");

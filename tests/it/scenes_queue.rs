@@ -146,7 +146,7 @@ fn rule_24_halt_lets_nothing_new_start_and_resume_goes_on() {
 
 /// HALT comes between the claim and the agent's start: the worktree's setup sets it.
 #[test]
-fn rule_24_a_supervisor_looks_for_halt_again_right_before_the_agent() {
+fn rule_24_a_supervisor_checks_halt_again_right_before_the_agent() {
     let w = Plan::new().project(SHORT).project("worktree: {setup: {command: [./halt.sh]}}").build();
     let halt = w.state("HALT").display().to_string();
     w.person(

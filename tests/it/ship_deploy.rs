@@ -130,7 +130,7 @@ fn rule_18_exit_2_is_unknown_until_a_person_deploys_again() {
 }
 
 #[test]
-fn a_secret_that_ci_checks_or_deploy_write_is_told_to_nobody() {
+fn a_secret_that_ci_checks_or_deploy_write_reaches_nobody() {
     let key = "{env: DEPLOY_KEY}";
     let mut pipe = Pipe::new(Setup {
         project: format!(
@@ -300,7 +300,7 @@ fn rule_1_artefacts_go_to_the_branch_after_done_where_it_is_asked_for() {
 /// A default branch that refuses orch's record of a deploy needs a person: reported once, no error in each step, and
 /// recorded later.
 #[test]
-fn rule_1_artefacts_that_the_default_branch_refuses_are_told_once_and_committed_later() {
+fn rule_1_artefacts_that_the_default_branch_refuses_are_alerted_once_and_committed_later() {
     let pipe = with(&format!("touch \"$TARGET/deployed\"\n{PLAIN}"), "artefacts_after_merge: branch, ");
     // The merge is accepted; the record of it, whose only author is orch, is not.
     let hook = pipe.at("remote.git/hooks/pre-receive");
@@ -353,7 +353,7 @@ fn rule_16_a_stop_during_the_deploy_waits_for_its_result_and_comes_too_late() {
 }
 
 #[test]
-fn a_deploy_that_failed_under_a_stop_is_told_on_the_card_of_the_cancelled_task() {
+fn a_deploy_that_failed_under_a_stop_is_shown_on_the_card_of_the_cancelled_task() {
     let pipe =
         with("#!/bin/sh\ntouch \"$TARGET/begun\"; while [ ! -e \"$TARGET/go\" ]; do sleep 0.05; done\nexit 2\n", "");
     let key = pipe.item("One");

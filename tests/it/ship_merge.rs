@@ -216,7 +216,7 @@ fn rule_4_a_persons_push_to_the_parked_branch_is_caught() {
 }
 
 #[test]
-fn a_branch_merged_by_hand_as_tested_is_deployed_without_a_second_merge() {
+fn a_branch_merged_by_a_person_as_tested_is_deployed_without_a_second_merge() {
     let pipe = pipe(PARKED);
     let key = pipe.item("One");
     park(&pipe, &key);
@@ -258,7 +258,7 @@ fn rule_31_a_branch_merged_before_it_was_released_is_held_and_freezes() {
 }
 
 #[test]
-fn a_lease_is_taken_away_by_hand_and_its_old_holder_asks_the_gate_anew() {
+fn a_lease_is_revoked_manually_and_its_old_holder_asks_the_gate_again() {
     let pipe = pipe(PARKED);
     let key = pipe.item("One");
     park(&pipe, &key);
@@ -280,10 +280,10 @@ fn rule_34_the_leases_file_is_a_copy_that_any_step_rewrites_and_a_new_fence_pass
     park(&pipe, &key);
     let row = || (pipe.one("SELECT fence FROM leases"), pipe.one("SELECT task_id FROM leases"));
     let kept = row();
-    let told: serde_json::Value = serde_json::from_str(&pipe.read(file)).unwrap();
+    let sentinel: serde_json::Value = serde_json::from_str(&pipe.read(file)).unwrap();
     let forge = |name: &str, n: i64| {
-        let mut forged = told.clone();
-        assert!(forged[name].is_i64(), "{told}");
+        let mut forged = sentinel.clone();
+        assert!(forged[name].is_i64(), "{sentinel}");
         forged[name] = n.into();
         forged.to_string()
     };

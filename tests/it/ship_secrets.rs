@@ -32,7 +32,7 @@ fn leak(pipe: &Pipe) -> String {
 }
 
 #[test]
-fn a_leaked_key_is_stopped_reworked_as_one_commit_and_never_told() {
+fn a_leaked_key_is_stopped_reworked_as_one_commit_and_never_shown() {
     let Some(bin) = Bin::with_gitleaks() else { return };
     let pipe = Pipe::new(guarded(&bin, ""));
     let secret = leak(&pipe);
@@ -61,8 +61,8 @@ fn a_leaked_key_is_stopped_reworked_as_one_commit_and_never_told() {
     };
     assert_eq!((of("FAIL"), of("PASS")), (1, 1));
     // Nowhere but in git's own objects (compressed there) and the worktree of the first attempt, which is gone.
-    let told = pipe.holding(&secret);
-    assert!(told.is_empty(), "{told:?}");
+    let files_with_it = pipe.holding(&secret);
+    assert!(files_with_it.is_empty(), "{files_with_it:?}");
     let prompt = pipe.read(&format!("prompts/{key}-development-2.md"));
     assert!(prompt.contains("leaked.py:1") && prompt.contains("Rotate first"), "{prompt}");
     assert_eq!(pipe.events("stage_rolled_back").len(), 1);
@@ -92,7 +92,7 @@ fn rule_32_a_secret_that_came_and_went_within_a_run_is_in_no_history() {
 
 /// BND-4: whichever gate is on, a value that `orch` itself keeps is not pushed, in any form.
 #[test]
-fn bnd_4_a_known_secret_in_an_agents_work_fails_the_run_and_is_told_without_its_value() {
+fn bnd_4_a_known_secret_in_an_agents_work_fails_the_run_and_is_reported_without_its_value() {
     let secret = ["own", "key", "of", "the", "runtime", "19"].join("-");
     let mut pipe = Pipe::new(Setup {
         project: "ci: {command: [./ci.sh], env: {KEY: {env: OWN_KEY}}}".into(),
@@ -114,10 +114,11 @@ fn bnd_4_a_known_secret_in_an_agents_work_fails_the_run_and_is_told_without_its_
     let key = pipe.item("Keep it");
     pipe.until_stage(&key, "done");
     assert_eq!(pipe.read("count").lines().count(), 3, "{}", pipe.story());
-    let told = pipe.events("secret_found");
+    let files_with_it = pipe.events("secret_found");
     assert!(
-        told.len() == 2 && told[0].contains("notes.txt (it holds the secret projects.ORCH.ci.env.KEY)"),
-        "{told:?}"
+        files_with_it.len() == 2
+            && files_with_it[0].contains("notes.txt (it holds the secret projects.ORCH.ci.env.KEY)"),
+        "{files_with_it:?}"
     );
     assert_eq!(pipe.alerts().iter().filter(|a| *a == "secret_found").count(), 2);
     let encoded = "b3duLWtleS1vZi10aGUtcnVudGltZS0xO";

@@ -12,7 +12,7 @@ fn staged(staging: &str, files: Vec<(&'static str, String)>) -> Pipe {
 }
 
 #[test]
-fn declared_checks_of_every_kind_move_a_task_and_a_waived_one_stands_on_the_card() {
+fn declared_checks_of_every_kind_move_a_task_and_a_waived_one_is_on_the_card() {
     let web = Web::always(Turn::Say(200, "ok"));
     let nobody = Web::nobody();
     let pipe = staged(

@@ -55,7 +55,7 @@ fn a_healthy_deploy_is_done_and_says_what_that_proves() {
 }
 
 #[test]
-fn a_server_that_dies_after_three_probes_is_degraded_frozen_told_once_and_shown_blocked() {
+fn a_server_that_dies_after_three_probes_is_degraded_frozen_alerted_once_and_shown_blocked() {
     let web = Web::serve(|n, _| if n <= BASELINE + 3 { Turn::Say(200, "ok") } else { Turn::Die });
     let pipe = watched(&web.url("/health"), "", "");
     let key = pipe.item("One");
@@ -240,7 +240,7 @@ fn a_watch_is_taken_up_again_after_its_monitor_was_killed() {
 }
 
 #[test]
-fn a_broken_record_is_kept_aside_and_the_watch_is_inconclusive() {
+fn a_broken_record_is_set_aside_and_the_watch_is_inconclusive() {
     let web = Web::always(Turn::Say(200, "ok"));
     let pipe = watched(&web.url("/health"), "", "").with_window(600);
     let key = pipe.item("One");

@@ -422,7 +422,7 @@ fn contract(socket: &str) {
     let exit = place.go(&Spec { stdin: Some(input), ..of("cat") });
     assert_eq!((exit.code, exit.stdout_bytes), (Some(0), bytes.len() as u64));
     assert!(std::fs::read(place.path("state/out")).unwrap() == bytes);
-    let none = place.tell(&away(&place, &bubblewrap, 60, &["no-such-program"]).0, &mut |_| Control::Go);
+    let none = place.run_with(&away(&place, &bubblewrap, 60, &["no-such-program"]).0, &mut |_| Control::Go);
     assert!(matches!(none, Err(ChildError::NotFound { .. })), "{none:?}");
     let exit = place.go(&Spec { wall: Duration::from_secs(1), ..of("trap 'echo bye; exit 5' TERM; sleep 600 & wait") });
     assert_eq!((exit.code, exit.ended_by), (Some(5), Some(EndedBy::Wall)));
@@ -433,7 +433,8 @@ fn contract(socket: &str) {
         Event::Stdout(_) => Control::End("enough".to_owned()),
         Event::Starting | Event::Started(_) | Event::Stderr(_) | Event::Tick => Control::Go,
     };
-    let exit = place.tell(&of("trap '' TERM; echo up; sleep 601 & setsid sleep 602 & wait; wait"), &mut asked).unwrap();
+    let exit =
+        place.run_with(&of("trap '' TERM; echo up; sleep 601 & setsid sleep 602 & wait; wait"), &mut asked).unwrap();
     assert_eq!(exit.ended_by, Some(EndedBy::Asked("enough".to_owned())));
     assert!(!pids().any(|pid| holds(&read(pid, "cmdline"), "sleep\x00602")));
     // A supervisor that sends nothing: its node ends the run, which is lost.
@@ -448,14 +449,14 @@ fn contract(socket: &str) {
         }
         Control::Go
     };
-    let lost = place.tell(&spec, &mut deaf);
+    let lost = place.run_with(&spec, &mut deaf);
     assert!(matches!(&lost, Err(ChildError::Lost { why }) if why.contains("silence_s")), "{lost:?}");
     // A folder that the node does not see.
     let (spec, _) = away(&place, &bubblewrap, 60, &sh("true"));
     let Boundary::Away(run, job) = spec.boundary.clone() else { panic!() };
     let elsewhere = orch::adapters::confine::Run { checkout: "/nowhere/run/checkout".into(), ..*run };
     let refused =
-        place.tell(&Spec { boundary: Boundary::Away(Box::new(elsewhere), job), ..spec }, &mut |_| Control::Go);
+        place.run_with(&Spec { boundary: Boundary::Away(Box::new(elsewhere), job), ..spec }, &mut |_| Control::Go);
     assert!(matches!(&refused, Err(ChildError::Unavailable { why }) if why.contains("/nowhere/run")), "{refused:?}");
     assert_eq!(Ledger::read(&dir), None);
 }

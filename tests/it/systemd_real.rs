@@ -368,10 +368,10 @@ fn bnd_4_a_unit_s_run_is_held_and_gets_its_secret_through_a_pipe() {
     site.new_item("AA", "one thing");
     // Which processes have the secret in their environment or arguments: only the agent's own.
     let holders = |site: &Site| {
-        let look = format!(
+        let script = format!(
             "for p in /proc/[0-9]*; do grep -q -s {secret} $p/environ $p/cmdline && cat $p/comm; done; systemctl show 'orch-*' --no-pager | grep -c {secret}"
         );
-        let said = site.machine.run(&["sh", "-c", &look]);
+        let said = site.machine.run(&["sh", "-c", &script]);
         String::from_utf8_lossy(&said.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
     };
     tick(&site);

@@ -275,9 +275,9 @@ impl Local {
                 turn = Some(self.turn(&name)?);
             }
             let Some((text, item)) = self.read(key)? else { return Ok(None) };
-            let look_later = |why: String| BoardError::Transient(format!("{name}: {why}"));
-            let item = item.map_err(look_later)?;
-            let (new, out) = match change(&text, &item).map_err(look_later)? {
+            let scan_again_later = |why: String| BoardError::Transient(format!("{name}: {why}"));
+            let item = item.map_err(scan_again_later)?;
+            let (new, out) = match change(&text, &item).map_err(scan_again_later)? {
                 Edit::Leave(out) => return Ok(Some(out)),
                 Edit::Write(new, out) => (new, out),
             };
@@ -297,7 +297,7 @@ impl Local {
     fn turn(&self, name: &str) -> Result<Turn, BoardError> {
         let failed = |e: std::io::Error| self.failed("taking the turn to write in", &self.dir, &e);
         let turn = swap::turn(&self.dir).map_err(failed)?;
-        swap::mend(&self.dir, &turn, name).map_err(failed)?;
+        swap::repair(&self.dir, &turn, name).map_err(failed)?;
         Ok(turn)
     }
 

@@ -99,7 +99,7 @@ impl Swap {
 
     /// Finishes what a killed process left: its own bytes are deleted, a person's are restored unless there is a newer
     /// save.
-    fn mend(self, dir: &Path, name: &str) -> io::Result<()> {
+    fn repair(self, dir: &Path, name: &str) -> io::Result<()> {
         let holds = tag(&read(&self.path)?);
         let done = holds == self.expected;
         let not_begun = holds == self.put_in;
@@ -107,12 +107,12 @@ impl Swap {
             return fs::remove_file(&self.path);
         }
         let next = if not_begun { self } else { self.turned(dir, name, holds)? };
-        let stands = match read(&dir.join(name)) {
+        let current = match read(&dir.join(name)) {
             Ok(bytes) => Some(tag(&bytes)),
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
-        if stands.as_ref() == Some(&next.expected) {
+        if current.as_ref() == Some(&next.expected) {
             tracing::warn!(item = name, "put back what a person had saved while a process was killed");
             return next.run(dir, name).map(drop);
         }
@@ -136,10 +136,10 @@ pub fn unfinished(dir: &Path, name: &str) -> io::Result<bool> {
 
 /// Finishes what killed processes left: exchanges of `name`, and temporary files, which only the process whose turn it
 /// is may have.
-pub fn mend(dir: &Path, _turn: &Turn, name: &str) -> io::Result<()> {
+pub fn repair(dir: &Path, _turn: &Turn, name: &str) -> io::Result<()> {
     for file in files(dir)? {
         if let Some(swap) = Swap::of(dir, name, &file) {
-            swap.mend(dir, name)?;
+            swap.repair(dir, name)?;
         } else if file.starts_with(".orch-") && file.ends_with(".tmp") {
             fs::remove_file(dir.join(file))?;
         }
@@ -191,9 +191,9 @@ mod tests {
     const ITEM: &str = "AA-1.md";
 
     /// The folder after a kill: the content of the item's file and of the exchange's file.
-    fn after_kill(stands: Option<&str>, holds: &str, back: bool) -> tempfile::TempDir {
+    fn after_kill(current: Option<&str>, holds: &str, back: bool) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        if let Some(text) = stands {
+        if let Some(text) = current {
             fs::write(dir.path().join(ITEM), text).unwrap();
         }
         let (expected, put_in) = if back { ("ours", "saved") } else { ("old", "ours") };
@@ -216,11 +216,11 @@ mod tests {
             ("back", Some("saved"), "ours", true, Some("saved")),
             ("another save came out", Some("saved"), "newer", true, Some("newer")),
         ];
-        for (what, stands, holds, back, want) in cases {
-            let dir = after_kill(stands, holds, back);
+        for (what, current, holds, back, want) in cases {
+            let dir = after_kill(current, holds, back);
             assert!(unfinished(dir.path(), ITEM).unwrap(), "{what}");
             let turn = turn(dir.path()).unwrap();
-            mend(dir.path(), &turn, ITEM).unwrap();
+            repair(dir.path(), &turn, ITEM).unwrap();
             assert_eq!(fs::read_to_string(dir.path().join(ITEM)).ok().as_deref(), want, "{what}");
             let mut left = files(dir.path()).unwrap();
             left.retain(|f| f != ITEM && f != LOCK);
@@ -238,7 +238,7 @@ mod tests {
         let turn = turn(dir.path()).unwrap();
         exchange(dir.path(), &turn, ITEM, b"old", b"ours").unwrap_err();
         fs::remove_dir(back).unwrap();
-        mend(dir.path(), &turn, ITEM).unwrap();
+        repair(dir.path(), &turn, ITEM).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join(ITEM)).unwrap(), "saved");
         // An exchange that never began leaves nothing behind.
         assert!(!exchange(dir.path(), &turn, "AA-2.md", b"old", b"ours").unwrap());

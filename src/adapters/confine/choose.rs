@@ -50,7 +50,7 @@ pub fn engine(policy: &Policy, probe: &Probe) -> Result<Engine, NoEngine> {
         Mode::Off => return Ok(Engine::None),
         Mode::Auto | Mode::Required => match policy.choice {
             Choice::Auto => bubblewrap(policy, probe).or_else(|no| {
-                beside(policy, probe).map_err(|second| NoEngine { why: format!("{}; {second}", no.why), ..no })
+                second_choice(policy, probe).map_err(|second| NoEngine { why: format!("{}; {second}", no.why), ..no })
             }),
             Choice::Bubblewrap => bubblewrap(policy, probe),
             Choice::Landlock => landlock(policy),
@@ -69,7 +69,7 @@ pub fn forget(folder: &Path) {
 }
 
 /// Landlock as the second choice of `auto`; otherwise why not, in half a sentence.
-fn beside(policy: &Policy, probe: &Probe) -> Result<Engine, String> {
+fn second_choice(policy: &Policy, probe: &Probe) -> Result<Engine, String> {
     let engine = landlock(policy).map_err(|no| no.why)?;
     // Landlock does not protect modes and times of the operator's own files, and others here could exploit a change.
     if policy.mode == Mode::Required && !probe.root && !probe.others.is_empty() {

@@ -60,7 +60,7 @@ fn access(reach: Reach) -> BitFlags<AccessFs> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     match reach {
         Reach::Read => read | AccessFs::Execute,
-        Reach::Look => read,
+        Reach::ReadOnly => read,
         Reach::Use => read | AccessFs::WriteFile | AccessFs::IoctlDev,
         Reach::Own => AccessFs::from_all(LEAST) & !(AccessFs::MakeBlock | AccessFs::MakeChar),
     }

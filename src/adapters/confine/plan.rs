@@ -61,7 +61,7 @@ pub(super) enum Reach {
     /// Read and execute.
     Read,
     /// Read only, not execute.
-    Look,
+    ReadOnly,
     /// A device: read and write.
     Use,
     /// Everything. The path must exist.

@@ -35,7 +35,7 @@ pub(super) const WAIT: Duration = Duration::from_secs(15);
 /// Pause before accepting again after a failure.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// Refusals that are reported one by one.
-const TOLD: usize = 200;
+const REPORTED: usize = 200;
 
 /// The proxy of one run; dropping this ends it.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ impl Proxy {
         let mut file = File::from(memfd_create("hosts", MemfdFlags::CLOEXEC)?);
         let upstream = net::proxy_of_runs().and_then(|(url, except)| Upstream::new(&url, &except));
         file.write_all(&serde_json::to_vec(&(hosts, upstream))?)?;
-        let (said, tells) = pipe_with(PipeFlags::CLOEXEC)?;
-        send(&ours, &[file.as_fd(), tells.as_fd()])?;
+        let (said, reports) = pipe_with(PipeFlags::CLOEXEC)?;
+        send(&ours, &[file.as_fd(), reports.as_fd()])?;
         let mut command = Command::new(program);
         command.arg(PROXY).env_clear().current_dir("/").process_group(0);
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
@@ -106,7 +106,7 @@ struct Rules {
     /// The operator's own proxy.
     upstream: Option<Upstream>,
     /// Goes to the supervisor.
-    tells: OwnedFd,
+    reports: OwnedFd,
     open: AtomicUsize,
     told: AtomicUsize,
 }
@@ -115,7 +115,7 @@ struct Rules {
 pub fn proxy() -> io::Result<()> {
     close_others(None)?;
     let mut fds = receive(stdin())?.into_iter();
-    let (Some(hosts), Some(tells)) = (fds.next(), fds.next()) else {
+    let (Some(hosts), Some(reports)) = (fds.next(), fds.next()) else {
         return Err(io::Error::other("no hosts came on standard input"));
     };
     let (mut file, mut text) = (File::from(hosts), String::new());
@@ -125,10 +125,10 @@ pub fn proxy() -> io::Result<()> {
     // Nothing arrives if the run did not start.
     let Some(listener) = receive(stdin())?.into_iter().next().map(TcpListener::from) else { return Ok(()) };
     listener.set_nonblocking(true)?;
-    let rules = Arc::new(Rules { hosts, upstream, tells, open: AtomicUsize::new(0), told: AtomicUsize::new(0) });
+    let rules = Arc::new(Rules { hosts, upstream, reports, open: AtomicUsize::new(0), told: AtomicUsize::new(0) });
     loop {
         let none = PollFlags::empty();
-        let mut fds = [PollFd::new(&listener, PollFlags::IN), PollFd::new(&rules.tells, none)];
+        let mut fds = [PollFd::new(&listener, PollFlags::IN), PollFd::new(&rules.reports, none)];
         match poll(&mut fds, None) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
@@ -143,7 +143,7 @@ pub fn proxy() -> io::Result<()> {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             // A fault of one connection, or too many open files: wait for other connections, or the supervisor, to end.
             Err(_) => {
-                let _ = poll(&mut [PollFd::new(&rules.tells, none)], Some(&PAUSE));
+                let _ = poll(&mut [PollFd::new(&rules.reports, none)], Some(&PAUSE));
             }
         }
     }
@@ -266,12 +266,12 @@ impl Rules {
     /// Adds one line to the run's `stderr.log`.
     fn tell(&self, line: &str) {
         let before = self.told.fetch_add(1, Ordering::SeqCst);
-        let line = match before.cmp(&TOLD) {
+        let line = match before.cmp(&REPORTED) {
             std::cmp::Ordering::Less => clip(line, 400),
             std::cmp::Ordering::Equal => "further refusals are not logged".to_owned(),
             std::cmp::Ordering::Greater => return,
         };
-        let _ = rustix::io::write(&self.tells, format!("orch: {line}\n").as_bytes());
+        let _ = rustix::io::write(&self.reports, format!("orch: {line}\n").as_bytes());
     }
 }
 

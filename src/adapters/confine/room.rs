@@ -50,7 +50,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn bnd_2_only_what_stands_in_the_way_of_a_mount_is_deleted() {
+    fn bnd_2_only_what_blocks_of_a_mount_is_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let (root, outside) = (dir.path().join("tmp"), dir.path().join("outside"));
         fs::create_dir_all(root.join("a/b")).unwrap();

@@ -205,7 +205,7 @@ impl Run {
         });
         let system: Vec<PathBuf> = system.chain([PathBuf::from("/etc")]).chain(paths::resolver()).collect();
         rules.extend(system.iter().flat_map(|path| paths::without(path, &hidden)).map(rule(Reach::Read)));
-        rules.push(rule(Reach::Look)("/proc".into()));
+        rules.push(rule(Reach::ReadOnly)("/proc".into()));
         let devices = ["null", "zero", "full", "random", "urandom"];
         rules.extend(devices.map(|name| rule(Reach::Use)(Path::new("/dev").join(name))));
         rules.extend([&self.checkout, &self.home, &self.tmp].map(|path| rule(Reach::Own)(path.clone())));

@@ -168,12 +168,12 @@ fn a_service_is_a_mutex_and_all_of_its_group_is_found() {
     // It ignores TERM, and so does its child that left the session.
     let script = "trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep 600; sleep 600' & printf '%s|%s|' \"$ODD\" \"$1\" >ready; wait; wait";
     let mut one = start(dir.path(), &["/bin/sh", "-c", script, "sh", "$HOME ${ODD} %n \\x"]);
-    let odd = " a \"b\" 'c' $HOME `d` \\ %n\n\tnext ";
-    one.env.push(("ODD".into(), odd.into()));
+    let special = " a \"b\" 'c' $HOME `d` \\ %n\n\tnext ";
+    one.env.push(("ODD".into(), special.into()));
     one.unit = format!("orch-test-{}-run-1", std::process::id());
     one.limits.stop_timeout_s = Some(1);
     executor.start(&one).unwrap();
-    assert_eq!(std::fs::read_to_string(&ready).unwrap(), format!("{odd}|$HOME ${{ODD}} %n \\x|"));
+    assert_eq!(std::fs::read_to_string(&ready).unwrap(), format!("{special}|$HOME ${{ODD}} %n \\x|"));
     assert!(matches!(executor.start(&one), Err(ExecutorError::AlreadyRunning { .. })));
     let units = [one.unit.clone()];
     let inside = || belonging("ORCH_X", &[], &units);

@@ -5,7 +5,7 @@ pub mod address;
 pub mod gitea;
 pub mod github;
 pub mod local;
-mod look;
+mod merge_state;
 
 pub use crate::model::ci::{CommitStatus, StatusState};
 pub use crate::model::sides::Via as MergeVia;

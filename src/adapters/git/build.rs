@@ -3,7 +3,7 @@
 //! commit at which the run began; no configuration, attribute or object of the run's own repository has any effect.
 
 use super::cmd::{Cmd, GitError, Result};
-use super::history::{EntryKind, TreeEntry, odd};
+use super::history::{EntryKind, TreeEntry, unexpected};
 use super::large::Large;
 use super::lock::MirrorLock;
 use super::mirror::Mirror;
@@ -90,7 +90,7 @@ impl Mirror {
 
     /// Imports the commit that a build made into the mirror, as `refs/orch/runs/<run>`. Each new object passes `fsck
     /// --strict` on its way.
-    pub fn take_in(&self, build: &Build<'_>, sha: &Sha, run: RunId) -> Result<()> {
+    pub fn import(&self, build: &Build<'_>, sha: &Sha, run: RunId) -> Result<()> {
         std::fs::write(build.dir.join("refs/heads/run"), format!("{sha}\n"))
             .map_err(GitError::io("naming the run's commit"))?;
         let lock = self.locked()?;
@@ -215,7 +215,7 @@ impl Build<'_> {
         // The path of an attributes file has the base's version, and git can't read a name with a line break from a
         // list.
         let single = |path: &&&[u8]| path.contains(&b'\n') || name_of(path) == ATTRIBUTES;
-        let (odd, plain): (Vec<&&[u8]>, Vec<&&[u8]>) = files.iter().partition(single);
+        let (unexpected, plain): (Vec<&&[u8]>, Vec<&&[u8]>) = files.iter().partition(single);
         let mut names = Vec::new();
         let mut copied: Vec<&[u8]> = Vec::new();
         for path in plain {
@@ -241,7 +241,7 @@ impl Build<'_> {
             let found = hashed(&done.stdout, copied.len())?;
             ids.extend(copied.iter().map(|p| p.to_vec()).zip(found));
         }
-        for path in odd {
+        for path in unexpected {
             let mut bytes = Vec::new();
             let read = source.root.file(path, source.limits.file).and_then(|mut f| f.read_to_end(&mut bytes));
             if let Err(e) = read {
@@ -294,7 +294,7 @@ impl Build<'_> {
         let tree = self.mirror.id(&out)?;
         let mut written = Vec::new();
         reader::below(&|| self.cmd(), &tree, "", &mut written)?;
-        if lists(&written, entries) { Ok(tree) } else { Err(odd("the tree that was written")) }
+        if lists(&written, entries) { Ok(tree) } else { Err(unexpected("the tree that was written")) }
     }
 
     /// Checks of the whole resulting tree: links, names that collide, submodules.
@@ -491,5 +491,5 @@ fn put(folder: &Path, path: &[u8], from: &mut dyn Read) -> std::io::Result<()> {
 fn hashed(out: &[u8], wanted: usize) -> Result<Vec<Sha>> {
     let text = String::from_utf8_lossy(out);
     let ids: Option<Vec<Sha>> = text.lines().map(|l| Sha::parse(l).ok()).collect();
-    ids.filter(|ids| ids.len() == wanted).ok_or_else(|| odd("hash-object"))
+    ids.filter(|ids| ids.len() == wanted).ok_or_else(|| unexpected("hash-object"))
 }

@@ -1,7 +1,7 @@
 //! What differs between two commits, by the objects on each side.
 
 use super::cmd::Result;
-use super::history::{EntryKind, odd};
+use super::history::{EntryKind, unexpected};
 use super::mirror::Mirror;
 use crate::model::ids::Sha;
 
@@ -30,8 +30,8 @@ impl Mirror {
         let mut parts = out.split(|b| *b == 0).filter(|part| !part.is_empty());
         let mut found = Vec::new();
         while let Some(head) = parts.next() {
-            let path = parts.next().ok_or_else(|| odd("diff-tree"))?;
-            let (before, after) = sides(head).ok_or_else(|| odd("diff-tree"))?;
+            let path = parts.next().ok_or_else(|| unexpected("diff-tree"))?;
+            let (before, after) = sides(head).ok_or_else(|| unexpected("diff-tree"))?;
             found.push(ChangedPath { path: String::from_utf8_lossy(path).into_owned(), before, after });
         }
         self.sized(&mut found)?;

@@ -302,7 +302,7 @@ impl Mirror {
             .split(|b| *b == 0)
             .filter(|line| !line.is_empty())
             .map(|line| {
-                let (mode, id, size, path) = entry_line(line).ok_or_else(|| odd("ls-tree"))?;
+                let (mode, id, size, path) = entry_line(line).ok_or_else(|| unexpected("ls-tree"))?;
                 Ok(TreeEntry { path: path.to_vec(), kind: kind_of(&mode), id, size })
             })
             .collect()
@@ -343,7 +343,7 @@ impl Mirror {
 
     pub(super) fn rev_list(&self, args: &[&str]) -> Result<Vec<Sha>> {
         let out = self.cmd().arg("rev-list").args(args).ok()?;
-        String::from_utf8_lossy(&out).lines().map(|l| Sha::parse(l).map_err(|_| odd("rev-list"))).collect()
+        String::from_utf8_lossy(&out).lines().map(|l| Sha::parse(l).map_err(|_| unexpected("rev-list"))).collect()
     }
 
     /// The first line of a commit's message, control characters left out.
@@ -435,7 +435,7 @@ impl Mirror {
     }
 
     pub(super) fn id(&self, out: &[u8]) -> Result<Sha> {
-        Sha::parse(&String::from_utf8_lossy(out)).map_err(|_| odd("an id"))
+        Sha::parse(&String::from_utf8_lossy(out)).map_err(|_| unexpected("an id"))
     }
 }
 
@@ -456,7 +456,7 @@ fn kind_of(mode: &str) -> EntryKind {
     }
 }
 
-pub(super) fn odd(what: &str) -> GitError {
+pub(super) fn unexpected(what: &str) -> GitError {
     GitError::Broken { args: what.to_owned(), code: 0, stderr: "output of an unknown form".to_owned() }
 }
 
@@ -506,7 +506,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_paths_are_looked_up() {
+    fn only_plain_paths_are_resolved() {
         assert_eq!(plain_path("./a/b").as_deref(), Some("a/b"));
         for bad in ["", "/a", "a//b", "../a", "a/..", "a/./b", "a\0b"] {
             assert_eq!(plain_path(bad), None, "{bad}");

@@ -2,7 +2,7 @@
 
 use super::cmd::Result;
 use super::glance::{Heads, named};
-use super::history::odd;
+use super::history::unexpected;
 use super::mirror::{Mirror, checked};
 use crate::model::ids::Sha;
 use crate::model::landing::{Base, Line};
@@ -93,7 +93,7 @@ impl Mirror {
             let sha = Sha::parse(parts.next()?).ok()?;
             Some((sha, (parts.next()?.to_owned(), parts.next().unwrap_or("").to_owned())))
         };
-        text.lines().map(|l| read(l).ok_or_else(|| odd("log"))).collect()
+        text.lines().map(|l| read(l).ok_or_else(|| unexpected("log"))).collect()
     }
 
     /// The commit of the range whose patch is the whole change from `base` to `head`: a squash, wherever it was made.

@@ -69,12 +69,12 @@ impl Mirror {
     /// `non-fast-forward` about a branch that did not move, and would be retried for ever.
     fn judged(&self, branch: &str, sha: &Sha, expected: Option<&Sha>, outcome: PushOutcome) -> Result<PushOutcome> {
         let PushOutcome::Rejected { reason, moved: true } = outcome else { return Ok(outcome) };
-        let stands = match (self.remote_head(branch)?, expected) {
+        let unmoved = match (self.remote_head(branch)?, expected) {
             (Some(now), Some(expected)) => now == *expected,
             (Some(now), None) => self.is_ancestor(&now, sha).unwrap_or(false),
             (None, _) => false,
         };
-        Ok(PushOutcome::Rejected { reason, moved: !stands })
+        Ok(PushOutcome::Rejected { reason, moved: !unmoved })
     }
 
     /// Lands a tested commit: a fast-forward of the default branch, rejected if that has moved from `expected_base`
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_said_is_told_once_on_one_line() {
+    fn what_the_server_said_is_shown_once_on_one_line() {
         let seen = "remote: \nremote: Gitea: Not allowed to push to protected branch main        \n\
                     remote: Gitea: Not allowed to push to protected branch main        \nTo http://h/x\nremote: see \u{1b}[1mhelp\n";
         assert_eq!(remote_words(seen), "Gitea: Not allowed to push to protected branch main; see [1mhelp");

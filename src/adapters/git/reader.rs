@@ -138,7 +138,7 @@ impl Maker {
         question.push(0);
         let answer = self.0.ask(&question).and_then(|()| self.0.line());
         match answer {
-            Ok(line) => Sha::parse(&line).map_err(|_| super::history::odd("mktree")),
+            Ok(line) => Sha::parse(&line).map_err(|_| super::history::unexpected("mktree")),
             Err(e) => Err(self.0.failed(&e)),
         }
     }
@@ -183,8 +183,8 @@ impl Reader {
     fn content(&mut self, of: &Info) -> std::io::Result<Vec<u8>> {
         self.ask(format!("contents {}\n", of.id).as_bytes())?;
         let line = self.line()?;
-        let odd = || std::io::Error::other(format!("{} is gone", of.id));
-        let found = read_info(&line).filter(|found| found == of).ok_or_else(odd)?;
+        let unexpected = || std::io::Error::other(format!("{} is gone", of.id));
+        let found = read_info(&line).filter(|found| found == of).ok_or_else(unexpected)?;
         let mut bytes = self.take(found.size + 1)?;
         bytes.truncate(found.size);
         Ok(bytes)
@@ -322,7 +322,7 @@ pub(super) fn tree<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str) -> Result<Vec<Raw>
     let missing = || GitError::NotFound { what: format!("tree {name} in the mirror") };
     let found = info(cmd, name)?.filter(|found| found.kind == "tree").ok_or_else(missing)?;
     let (bytes, id) = (content_of(cmd, &found, OUTPUT_CAP)?, found.id);
-    read_tree(&bytes, id.as_str().len() / 2).ok_or_else(|| super::history::odd("a tree"))
+    read_tree(&bytes, id.as_str().len() / 2).ok_or_else(|| super::history::unexpected("a tree"))
 }
 
 /// Everything below a tree, without folders, in git's order; names begin with `at`. Fails with `Rejected` for a tree

@@ -2,7 +2,7 @@
 //! in them comes from the commits they are made from, so that a repeated call makes the same commit (RULE-30).
 
 use super::cmd::{GitError, Result};
-use super::history::odd;
+use super::history::unexpected;
 use super::mirror::Mirror;
 use super::{Person, nul_texts};
 use crate::model::ids::{Key, Sha};
@@ -123,9 +123,9 @@ impl Mirror {
             .run()?;
         let parts = nul_texts(&done.stdout);
         match (done.code, parts.split_first()) {
-            (0, Some((tree, _))) => Ok((Sha::parse(tree).map_err(|_| odd("merge-tree"))?, Vec::new())),
+            (0, Some((tree, _))) => Ok((Sha::parse(tree).map_err(|_| unexpected("merge-tree"))?, Vec::new())),
             (1, Some((tree, paths))) if !paths.is_empty() => {
-                Ok((Sha::parse(tree).map_err(|_| odd("merge-tree"))?, paths.to_vec()))
+                Ok((Sha::parse(tree).map_err(|_| unexpected("merge-tree"))?, paths.to_vec()))
             }
             _ if done.stderr.contains("unrelated histories") => Err(GitError::Incompatible {
                 reason: format!("{} and {} have no common history", ours.short(), theirs.short()),
@@ -146,8 +146,8 @@ impl Mirror {
             // A stand-in with the new base's tree and the old parent. Its merge with the commit has that parent as
             // merge base, which is what replaying one commit means (`--merge-base` only exists since 2.40).
             let line = stamped(committer, &original.author_date());
-            let stand_in = self.write_commit(&onto_tree, &[parent], &line, &line, None, b"stand-in\n")?;
-            let tree = self.merge_trees(&stand_in, &commit)?;
+            let synthetic = self.write_commit(&onto_tree, &[parent], &line, &line, None, b"stand-in\n")?;
+            let tree = self.merge_trees(&synthetic, &commit)?;
             let was_empty = self.tree_of(parent)? == original.tree;
             if tree == onto_tree && !was_empty {
                 // The base already has this change.
@@ -170,7 +170,7 @@ impl Mirror {
         if raw.code != 0 {
             return Err(GitError::NotFound { what: format!("commit {sha} in the mirror") });
         }
-        Original::read(&raw.stdout).ok_or_else(|| odd("cat-file commit"))
+        Original::read(&raw.stdout).ok_or_else(|| unexpected("cat-file commit"))
     }
 
     fn write_commit(

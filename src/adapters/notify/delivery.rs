@@ -147,7 +147,7 @@ fn card(
     let stored = stored.filter(|s| s.message_id > 0);
     let mut steps: VecDeque<CardStep> = card_steps(stored, message.shown, mode, now_ms).into();
     let mut current = stored.cloned();
-    let mut anew = false;
+    let mut again_later = false;
     while let Some(step) = steps.pop_front() {
         let done = match step {
             CardStep::Delete { message_id } => match run.delete(message_id) {
@@ -183,8 +183,8 @@ fn card(
                         record(&known)?;
                         Ok(())
                     }
-                    Err(NotifyError::EditGone { .. }) if !anew => {
-                        anew = true;
+                    Err(NotifyError::EditGone { .. }) if !again_later => {
+                        again_later = true;
                         if run.out.migrated_to.is_none() {
                             // It may still exist and merely be too old to edit.
                             steps.push_back(CardStep::Delete { message_id: known.message_id });

@@ -280,21 +280,21 @@ fn interpret(act: Act, status: u16, body: &str, retry_after_s: Option<u64>) -> R
     if ok == Some(true) && (200..300).contains(&status) {
         return Ok(reply.get_mut("result").map(Value::take).unwrap_or_default());
     }
-    let told = ok == Some(false);
-    let code = reply.get("error_code").and_then(Value::as_u64).filter(|_| told);
+    let refused = ok == Some(false);
+    let code = reply.get("error_code").and_then(Value::as_u64).filter(|_| refused);
     let code = code.and_then(|c| u16::try_from(c).ok()).unwrap_or(status);
     let parameter = |name: &str| reply.get("parameters").and_then(|p| p.get(name));
-    if let Some(new_chat_id) = parameter("migrate_to_chat_id").and_then(Value::as_i64).filter(|_| told) {
+    if let Some(new_chat_id) = parameter("migrate_to_chat_id").and_then(Value::as_i64).filter(|_| refused) {
         return Err(NotifyError::Migrated { new_chat_id });
     }
-    let description = reply.get("description").and_then(Value::as_str).filter(|_| told);
+    let description = reply.get("description").and_then(Value::as_str).filter(|_| refused);
     let why = match description {
         Some(text) => text.chars().filter(|c| !c.is_control()).take(300).collect(),
         None => format!("HTTP {status} that is no Bot API reply (a proxy in between?)"),
     };
     Err(match code {
-        400 if told => return refusal(act, why),
-        401 | 403 | 404 if !told => NotifyError::WrongAddress { why },
+        400 if refused => return refusal(act, why),
+        401 | 403 | 404 if !refused => NotifyError::WrongAddress { why },
         401 => NotifyError::WrongToken { why },
         404 => NotifyError::WrongToken { why: format!("{why} (token, or notify.telegram.api_base)") },
         403 => NotifyError::Permanent { why },

@@ -41,7 +41,7 @@ impl Ended {
 
 /// Why there is no exit code.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum CommandError {
     #[error("{0}")]
     NotStarted(String),
     #[error("it did not end within {0} ms")]
@@ -49,9 +49,9 @@ pub(super) enum Trouble {
 }
 
 /// Runs one command to its end, or kills its whole group at the limit.
-pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result<Ended, Trouble> {
+pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result<Ended, CommandError> {
     let Some((program, args)) = spec.argv.split_first() else {
-        return Err(Trouble::NotStarted("the command is empty; name a program and its arguments".into()));
+        return Err(CommandError::NotStarted("the command is empty; name a program and its arguments".into()));
     };
     let mut command = Command::new(program);
     command.args(args).env_clear().process_group(0);
@@ -64,7 +64,7 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
     command.current_dir(spec.cwd.as_ref().map_or_else(|| ctx.checkout.clone(), |c| ctx.checkout.join(c)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = modes::spawn_public(&mut command);
-    let child = started.map_err(|e| Trouble::NotStarted(format!("{program} can't be started: {e}")))?;
+    let child = started.map_err(|e| CommandError::NotStarted(format!("{program} can't be started: {e}")))?;
     let bounds = Bounds {
         input: &[],
         limit: Duration::from_millis(timeout_ms),
@@ -76,23 +76,23 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
         whom: Whom::Family,
     };
     let said = short::follow(child, &bounds);
-    let said = said.map_err(|e| Trouble::NotStarted(format!("its end can't be awaited: {e}")))?;
+    let said = said.map_err(|e| CommandError::NotStarted(format!("its end can't be awaited: {e}")))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match said.end {
         End::Itself(status) => Ok(Ended { code: status.code(), stdout: text(&said.out), stderr: text(&said.err) }),
-        End::Late | End::Full => Err(Trouble::Timeout(timeout_ms)),
+        End::Late | End::Full => Err(CommandError::Timeout(timeout_ms)),
     }
 }
 
 /// Runs a check that is a command, confined if the context says so.
-pub(super) fn check(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result<Ended, Trouble> {
+pub(super) fn check(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result<Ended, CommandError> {
     match &ctx.confined {
         Some(confined) => held(spec, timeout_ms, ctx, confined),
         None => run(spec, timeout_ms, ctx),
     }
 }
 
-fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined) -> Result<Ended, Trouble> {
+fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined) -> Result<Ended, CommandError> {
     let mut env = Policy::Probe.env();
     env.push(("HOME".into(), ctx.home.clone().into()));
     env.extend(confined.env.iter().cloned());
@@ -115,12 +115,12 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
     };
     let fresh = |path: &Path| std::fs::remove_file(path).or_else(|e| if path.exists() { Err(e) } else { Ok(()) });
     for path in [&run.stdout, &run.stderr] {
-        fresh(path).map_err(|e| Trouble::NotStarted(format!("{} can't be removed: {e}", path.display())))?;
+        fresh(path).map_err(|e| CommandError::NotStarted(format!("{} can't be removed: {e}", path.display())))?;
     }
     let ended = child::run(&run, &mut |_| Control::Go);
     let said = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
     match ended {
-        Ok(exit) if exit.ended_by.is_some() => Err(Trouble::Timeout(timeout_ms)),
+        Ok(exit) if exit.ended_by.is_some() => Err(CommandError::Timeout(timeout_ms)),
         Ok(exit) => Ok(Ended { code: exit.code, stdout: said(&run.stdout), stderr: said(&run.stderr) }),
         Err(
             e @ (ChildError::Confinement { .. }
@@ -130,8 +130,8 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
         ) => {
             let why = e.to_string();
             *confined.failed.borrow_mut() = Some(e);
-            Err(Trouble::NotStarted(why))
+            Err(CommandError::NotStarted(why))
         }
-        Err(e) => Err(Trouble::NotStarted(e.to_string())),
+        Err(e) => Err(CommandError::NotStarted(e.to_string())),
     }
 }

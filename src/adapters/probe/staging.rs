@@ -12,7 +12,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// A check's outcome, and what was seen.
-type Look = (CheckOutcome, String);
+type Seen = (CheckOutcome, String);
 
 /// Runs every check. `infra` are the ids of the allow-list: their class is SANDBOX_INFRA, that of all others REAL.
 /// `more` is asked before each check; once it says no, the rest is NOT_RUN. `each` gets every result immediately.
@@ -29,7 +29,7 @@ pub fn run(
         let class = if infra.contains(&check.id) { CheckClass::SandboxInfra } else { CheckClass::Real };
         let result = if more() {
             let start = Instant::now();
-            let (outcome, detail) = sealed(look(check, ctx), check, &seals, ctx);
+            let (outcome, detail) = sealed(run_one(check, ctx), check, &seals, ctx);
             let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             CheckResult::new(&check.id, class, outcome, &detail, ms)
         } else {
@@ -44,13 +44,13 @@ pub fn run(
 
 /// A command check counts only if the protected scripts are unchanged: one check overwrote the running script of
 /// another, and the shell exited 0 (BND-5).
-fn sealed(look: Look, check: &CheckSpec, seals: &Seals, ctx: &ProbeCtx) -> Look {
+fn sealed(run_one: Seen, check: &CheckSpec, seals: &Seals, ctx: &ProbeCtx) -> Seen {
     let broken = match check.kind {
         CheckKind::Command(_) => seals.broken(),
-        CheckKind::Http { .. } | CheckKind::Tcp { .. } | CheckKind::Sql { .. } => return look,
+        CheckKind::Http { .. } | CheckKind::Tcp { .. } | CheckKind::Sql { .. } => return run_one,
     };
     match broken.first() {
-        None => look,
+        None => run_one,
         Some(path) => {
             let name = path.strip_prefix(&ctx.checkout).unwrap_or(path).display();
             (CheckOutcome::Fail, format!("the protected script {name} was changed while it ran"))
@@ -58,7 +58,7 @@ fn sealed(look: Look, check: &CheckSpec, seals: &Seals, ctx: &ProbeCtx) -> Look 
     }
 }
 
-fn look(check: &CheckSpec, ctx: &ProbeCtx) -> Look {
+fn run_one(check: &CheckSpec, ctx: &ProbeCtx) -> Seen {
     let limit = check.timeout_ms.max(1);
     match &check.kind {
         CheckKind::Http { url, expect_status, expect_body, retries } => {
@@ -85,7 +85,7 @@ fn look(check: &CheckSpec, ctx: &ProbeCtx) -> Look {
 /// Between two attempts of one check.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-fn ask(url: &str, want: u16, body: &str, limit: u64) -> Look {
+fn ask(url: &str, want: u16, body: &str, limit: u64) -> Seen {
     match http::get(url, &[], limit) {
         Err(no) if no.outcome == crate::model::watch::HealthOutcome::NotMade => {
             (CheckOutcome::Error, format!("{url}: {}", no.detail))
@@ -99,10 +99,10 @@ fn ask(url: &str, want: u16, body: &str, limit: u64) -> Look {
     }
 }
 
-fn run_command(spec: &CommandSpec, limit: u64, ctx: &ProbeCtx) -> Look {
+fn run_command(spec: &CommandSpec, limit: u64, ctx: &ProbeCtx) -> Seen {
     match command::check(spec, limit, ctx) {
-        Err(command::Trouble::NotStarted(why)) => (CheckOutcome::Error, why),
-        Err(late @ command::Trouble::Timeout(_)) => (CheckOutcome::Fail, late.to_string()),
+        Err(command::CommandError::NotStarted(why)) => (CheckOutcome::Error, why),
+        Err(late @ command::CommandError::Timeout(_)) => (CheckOutcome::Fail, late.to_string()),
         Ok(ended) if ended.code == Some(0) => (CheckOutcome::Pass, "exit 0".into()),
         Ok(ended) => {
             let code = ended.code.map_or_else(|| "ended by a signal".to_owned(), |_| ended.ending());
@@ -116,7 +116,7 @@ fn run_command(spec: &CommandSpec, limit: u64, ctx: &ProbeCtx) -> Look {
     }
 }
 
-fn connect(address: &str, limit: Duration) -> Look {
+fn connect(address: &str, limit: Duration) -> Seen {
     let resolved = match address.to_socket_addrs() {
         Ok(found) => found,
         Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => {
@@ -135,7 +135,7 @@ fn connect(address: &str, limit: Duration) -> Look {
 }
 
 /// Runs one read-only query on a SQLite file, interrupted at the limit.
-fn sql(database: &Path, query: &str, expect: Option<&str>, limit: u64) -> Look {
+fn sql(database: &Path, query: &str, expect: Option<&str>, limit: u64) -> Seen {
     let name = database.display();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = match Connection::open_with_flags(database, flags) {
@@ -154,8 +154,8 @@ fn sql(database: &Path, query: &str, expect: Option<&str>, limit: u64) -> Look {
         let answer = first_value(&db, query);
         drop(done);
         match (answer, expect) {
-            (Err(SqlTrouble::Writes), _) => (CheckOutcome::Error, "the query is not a reading one".into()),
-            (Err(SqlTrouble::Db(e)), _) => (CheckOutcome::Fail, format!("{name}: {e}")),
+            (Err(SqlError::Writes), _) => (CheckOutcome::Error, "the query is not a reading one".into()),
+            (Err(SqlError::Db(e)), _) => (CheckOutcome::Fail, format!("{name}: {e}")),
             (Ok(None), _) => (CheckOutcome::Fail, format!("{name}: no row")),
             (Ok(Some(got)), Some(want)) if got.trim() != want.trim() => {
                 (CheckOutcome::Fail, format!("{name}: got {:?}, expected {want:?}", one_line(&got, 120)))
@@ -165,19 +165,19 @@ fn sql(database: &Path, query: &str, expect: Option<&str>, limit: u64) -> Look {
     })
 }
 
-enum SqlTrouble {
+enum SqlError {
     Writes,
     Db(rusqlite::Error),
 }
 
-fn first_value(db: &Connection, query: &str) -> Result<Option<String>, SqlTrouble> {
-    let mut statement = db.prepare(query).map_err(SqlTrouble::Db)?;
+fn first_value(db: &Connection, query: &str) -> Result<Option<String>, SqlError> {
+    let mut statement = db.prepare(query).map_err(SqlError::Db)?;
     if !statement.readonly() {
-        return Err(SqlTrouble::Writes);
+        return Err(SqlError::Writes);
     }
-    let mut rows = statement.query([]).map_err(SqlTrouble::Db)?;
-    let Some(row) = rows.next().map_err(SqlTrouble::Db)? else { return Ok(None) };
-    Ok(Some(match row.get_ref(0).map_err(SqlTrouble::Db)? {
+    let mut rows = statement.query([]).map_err(SqlError::Db)?;
+    let Some(row) = rows.next().map_err(SqlError::Db)? else { return Ok(None) };
+    Ok(Some(match row.get_ref(0).map_err(SqlError::Db)? {
         ValueRef::Null => String::new(),
         ValueRef::Integer(n) => n.to_string(),
         ValueRef::Real(n) => n.to_string(),

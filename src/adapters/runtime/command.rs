@@ -128,9 +128,9 @@ mod tests {
         let signal = Exit { signal: Some(9), ..Exit::default() };
         assert_eq!(run("", signal, "").kind, Kind::Killed);
         let stalled = Exit { code: Some(0), ended_by: Some("no output for 900 s"), ..Exit::default() };
-        let told = run("{\"cost_usd\": 1}", stalled, "");
-        assert_eq!((told.kind, told.cost_micros), (Kind::Killed, Some(1_000_000)));
-        assert_eq!(told.why, "ended: no output for 900 s");
+        let killed = run("{\"cost_usd\": 1}", stalled, "");
+        assert_eq!((killed.kind, killed.cost_micros), (Kind::Killed, Some(1_000_000)));
+        assert_eq!(killed.why, "ended: no output for 900 s");
     }
 
     #[test]

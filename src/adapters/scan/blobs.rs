@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_hide_a_secret_are_respelled_in_long_words_and_beside_a_key() {
+    fn words_that_hide_a_secret_are_respelled_in_long_words_and_next_to_a_key() {
         let said = |text: &str| respelled(text.as_bytes()).map(|b| String::from_utf8(b).unwrap());
         assert_eq!(said("x = false; y: null, true"), None);
         assert_eq!(said("k = \"abcdFalse0123456789\" false"), Some("k = \"abcdFakse0123456789\" false".into()));

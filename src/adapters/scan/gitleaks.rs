@@ -104,12 +104,12 @@ pub(super) fn error_line(log: &str) -> Option<String> {
             let skipped = line.contains("partial scan") || (line.contains("WRN") && line.contains("skipping"));
             level || skipped
         })
-        .map(told)
+        .map(safe_line)
 }
 
 /// A line of the scanner's log for an error message: bounded, and without anything that could be a secret it has just
 /// read, that is, without any long word of letters and digits.
-fn told(line: &str) -> String {
+fn safe_line(line: &str) -> String {
     let line: String = line.chars().filter(|c| !c.is_control()).take(300).collect();
     let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=');
     let mut out = String::new();
@@ -229,7 +229,7 @@ fn believe(ran: Ran, report: std::io::Result<Vec<u8>>) -> Result<Answer> {
     let found = match ran.code {
         Some(0) => false,
         Some(FOUND) => true,
-        _ => bail!("gitleaks {}: {}", ran.ending(), told(&ran.complaint())),
+        _ => bail!("gitleaks {}: {}", ran.ending(), safe_line(&ran.complaint())),
     };
     let report = report.map_err(|_| anyhow::anyhow!("gitleaks {} and wrote no report", ran.ending()))?;
     Ok(Answer { found, report, log: ran.stderr })

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_of_a_conflict_in_a_merge_is_mended_only_when_it_is_one() {
+    fn the_path_of_a_conflict_in_a_merge_is_corrected_only_when_it_is_one() {
         let paths: BTreeSet<&str> = ["c", "b/d"].into();
         assert_eq!(true_path("b/c", &paths), "c");
         assert_eq!(true_path("b/d", &paths), "b/d");

@@ -184,7 +184,7 @@ impl Tx<'_> {
         reason: &str,
         due: impl Fn(i64) -> i64,
     ) -> Result<()> {
-        let times = self.put_off_job(id, token, cause, reason)?;
+        let times = self.defer_job(id, token, cause, reason)?;
         self.tx
             .prepare_cached("UPDATE jobs SET status = 'queued', token = NULL, available_at = ?2 WHERE id = ?1")?
             .execute(params![id.0, due(times)])?;
@@ -193,7 +193,7 @@ impl Tx<'_> {
 
     /// Defers the finalization of a running job whose run has exited; returns how often in a row it was deferred for
     /// this cause. [`StoreError::Lost`] if the token is no longer valid.
-    pub fn put_off_job(&self, id: JobId, token: &str, cause: Cause, why: &str) -> Result<i64> {
+    pub fn defer_job(&self, id: JobId, token: &str, cause: Cause, why: &str) -> Result<i64> {
         self.tx
             .prepare_cached(
                 "UPDATE jobs SET reason = ?4, again = CASE WHEN cause = ?3 THEN again + 1 ELSE 1 END, cause = ?3

@@ -314,7 +314,7 @@ impl Tx<'_> {
     }
 
     /// The most expensive known run of an agent, in millionths of a dollar.
-    pub fn dearest_run(&self, agent: Agent) -> Result<i64> {
+    pub fn most_expensive_run(&self, agent: Agent) -> Result<i64> {
         Ok(self
             .tx
             .prepare_cached("SELECT COALESCE(MAX(cost_micros), 0) FROM runs WHERE agent = ?1")?

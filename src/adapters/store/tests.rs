@@ -263,7 +263,7 @@ fn rule_41_only_the_oldest_open_message_of_a_task_and_sink_is_deliverable() {
 }
 
 #[test]
-fn the_audit_chain_tells_a_changed_a_missing_and_a_cut_event() {
+fn the_audit_chain_shows_a_changed_a_missing_and_a_cut_event() {
     let fresh = || {
         let (dir, mut store) = store();
         let seen = store.write(|tx| {

@@ -23,18 +23,18 @@ pub struct Args {
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let mut ctx = open::view(call, "explain")?;
     let key = Key::parse(&args.task).map_err(|e| Failure::usage(e.to_string()))?;
-    let told = match ctx.store.read(|tx| tx.task_by_key(&key))? {
+    let found = match ctx.store.read(|tx| tx.task_by_key(&key))? {
         Some(task) => explain::task(&mut ctx, &task)?,
         None => match explain::item(&mut ctx, &key)? {
-            Some(told) => told,
+            Some(found) => found,
             // Unknown: the error suggests the nearest key.
             None => return open::task(&mut ctx, &args.task).map(|_| Exit::Broken),
         },
     };
     if call.out.is_json() {
-        call.out.document(&told);
+        call.out.document(&found);
     } else {
-        call.out.raw(&format!("{}{}\n", page(&told), last_line(call, told.command.as_deref())));
+        call.out.raw(&format!("{}{}\n", page(&found), last_line(call, found.command.as_deref())));
     }
     Ok(Exit::Done)
 }
@@ -84,8 +84,8 @@ fn page(e: &Explained) -> String {
     for d in &e.services_down {
         say(format!("unavailable since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 400)));
     }
-    for told in &e.base {
-        say(format!("  | {}", clip(told, 300)));
+    for found in &e.base {
+        say(format!("  | {}", clip(found, 300)));
     }
     say("what moves it:".to_owned());
     for way in &e.moves {

@@ -88,7 +88,7 @@ impl Trying {
 
 /// What a call did, and what a person should know and do.
 #[derive(Debug, Default)]
-struct Told {
+struct Summary {
     done: Done,
     notes: Vec<String>,
     next: Vec<String>,
@@ -115,35 +115,35 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if args.systemd {
         units::writable(&units::folder(args.user, args.prefix.as_deref()))?;
     }
-    let mut told = Told { proposed: json!({"setup": null, "ci": null}), ..Told::default() };
+    let mut summary = Summary { proposed: json!({"setup": null, "ci": null}), ..Summary::default() };
     // Units can be written from anywhere, once there is an installation.
     let outside = place.file.exists() && locate::top(&dir).is_none();
     if !(outside && (args.systemd || has_labels(call, &place.file))) {
-        project(call, args, &place, &dir, &mut told)?;
+        project(call, args, &place, &dir, &mut summary)?;
     }
-    if !told.added {
-        labels(call, &place.file, &mut told);
+    if !summary.added {
+        labels(call, &place.file, &mut summary);
     }
-    told.next.push(format!("look at {}, then: orch doctor", place.file.display()));
-    told.next.push(match (&told.project, several(call, &place.file)) {
+    summary.next.push(format!("look at {}, then: orch doctor", place.file.display()));
+    summary.next.push(match (&summary.project, several(call, &place.file)) {
         (Some(key), true) => format!("orch new 'A first work item' --project {key}"),
         _ => "orch new 'A first work item'".to_owned(),
     });
     if args.systemd {
-        systemd(call, args, &place.file, &mut told)?;
+        systemd(call, args, &place.file, &mut summary)?;
     } else {
-        told.next.push("orch tick, yourself or by a timer (orch init --systemd --user)".to_owned());
+        summary.next.push("orch tick, yourself or by a timer (orch init --systemd --user)".to_owned());
     }
     if args.prefix.is_none()
         && (args.yes || ask::is_person(call))
         && let Some((places, question)) = shells::offered()
         && ask::yes(call, args.yes, &question)
     {
-        let note = shells::install(&places, &mut told.done)?;
-        told.notes.extend(note);
+        let note = shells::install(&places, &mut summary.done)?;
+        summary.notes.extend(note);
     }
-    let exit = args.trying.exit(told.tried.as_ref());
-    say(call, &dir, &place.file, told);
+    let exit = args.trying.exit(summary.tried.as_ref());
+    say(call, &dir, &place.file, summary);
     Ok(exit)
 }
 
@@ -162,7 +162,7 @@ fn several(call: &Invocation, file: &Path) -> bool {
 }
 
 /// The project of a checkout: detected, tried if wanted, then written to the installation's file.
-fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut Told) -> Result<(), Failure> {
+fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, summary: &mut Summary) -> Result<(), Failure> {
     let key = args.key.as_deref().map(prefix).transpose()?;
     let mut found = find::around(dir)?;
     let top = locate::top(dir).unwrap_or(dir);
@@ -173,9 +173,9 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut
     let was = install::removed(place, &found);
     if let Some(key) = was.as_ref().filter(|_| args.systemd && args.key.is_none() && !args.yes && !ask::is_person(call))
     {
-        return stays_out(call, place, key, told);
+        return stays_out(call, place, key, summary);
     }
-    told.proposed = proposed(&found);
+    summary.proposed = proposed(&found);
     let untried = Tried::not(&found);
     let possible = untried.is_possible() && !install::is_there(call, place, &found)?;
     let tried =
@@ -186,31 +186,33 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut
     };
     let system = args.systemd && !args.user;
     let request = Request { found: &found, key: key.as_deref(), system, agree: &agree };
-    match install::add(call, place, &request, &mut told.done)? {
+    match install::add(call, place, &request, &mut summary.done)? {
         Outcome::Declined => return Err(Failure::refused("nothing was changed")),
         Outcome::There { key, note } => {
-            told.notes.push(format!("already there: {key} in {}", place.file.display()));
-            told.notes.extend(note);
-            told.project = Some(key);
+            summary.notes.push(format!("already there: {key} in {}", place.file.display()));
+            summary.notes.extend(note);
+            summary.project = Some(key);
         }
         Outcome::Added(is) => {
             if key.is_none() && is != found.key {
-                told.notes.push(format!("the key {} is taken: this project is {is}; --key decides", found.key));
+                summary.notes.push(format!("the key {} is taken: this project is {is}; --key decides", found.key));
             }
             if let Some(was) = &was {
-                told.notes.push(format!("{was} was removed from this installation before, and is in it again as {is}"));
+                summary
+                    .notes
+                    .push(format!("{was} was removed from this installation before, and is in it again as {is}"));
             }
-            told.notes.extend(try_base::kept(&tried, &place.file, &is));
-            told.notes.extend(found.runtime_note(&place.file, &told.done.written));
-            told.notes.extend(found.notes);
-            told.project = Some(is);
-            told.added = true;
+            summary.notes.extend(try_base::kept(&tried, &place.file, &is));
+            summary.notes.extend(found.runtime_note(&place.file, &summary.done.written));
+            summary.notes.extend(found.notes);
+            summary.project = Some(is);
+            summary.added = true;
         }
     }
-    told.tried = Some(tried);
-    scanner(top, &mut told.done)?;
-    if told.done.written.iter().any(|path| path.ends_with(".gitleaks.toml")) {
-        told.notes.push("commit .gitleaks.toml: the secret scan reads it from the default branch".to_owned());
+    summary.tried = Some(tried);
+    scanner(top, &mut summary.done)?;
+    if summary.done.written.iter().any(|path| path.ends_with(".gitleaks.toml")) {
+        summary.notes.push("commit .gitleaks.toml: the secret scan reads it from the default branch".to_owned());
     }
     if place.here {
         known::trust(&place.file)?;
@@ -219,7 +221,7 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut
 }
 
 /// Installing units alone does not add a removed project again.
-fn stays_out(call: &Invocation, place: &Place, key: &str, told: &mut Told) -> Result<(), Failure> {
+fn stays_out(call: &Invocation, place: &Place, key: &str, summary: &mut Summary) -> Result<(), Failure> {
     let why = format!("{key} was removed from {} and stays out", place.file.display());
     let way = "`orch init` in this checkout adds it again";
     if install::is_empty(call, place)? {
@@ -227,7 +229,7 @@ fn stays_out(call: &Invocation, place: &Place, key: &str, told: &mut Told) -> Re
             Failure::refused(format!("{why}, and there is no other project that timers could work on")).hint(way)
         );
     }
-    told.notes.push(format!("{why}: {way}"));
+    summary.notes.push(format!("{why}: {way}"));
     Ok(())
 }
 
@@ -258,37 +260,39 @@ fn writable(top: &Path) -> Result<(), rustix::io::Errno> {
     rustix::fs::access(top, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
 }
 
-fn systemd(call: &Invocation, args: &Args, file: &Path, told: &mut Told) -> Result<(), Failure> {
+fn systemd(call: &Invocation, args: &Args, file: &Path, summary: &mut Summary) -> Result<(), Failure> {
     let config = read(call, file)?;
     let program = std::env::current_exe().context("finding this program's own file")?;
-    envfile::write(&config, &mut told.done, &mut told.notes)?;
+    envfile::write(&config, &mut summary.done, &mut summary.notes)?;
     let folder = units::folder(args.user, args.prefix.as_deref());
     let names = units::Names::of(&folder, &config);
-    units::write(&folder, args.user, &program, &config, &names, &mut told.done)?;
+    units::write(&folder, args.user, &program, &config, &names, &mut summary.done)?;
     let user = if args.user { "--user " } else { "" };
     if !units::is_running(args.user) {
-        told.notes.push("no manager is running here: the units are written, and take effect where one does".to_owned());
+        summary
+            .notes
+            .push("no manager is running here: the units are written, and take effect where one does".to_owned());
     }
     if let Some(prefix) = &args.prefix {
-        told.notes.push(format!(
+        summary.notes.push(format!(
             "the units are below {}: a manager searches /usr/lib/systemd and /usr/local/lib/systemd",
             prefix.display()
         ));
     }
-    told.next.push(format!("systemctl {user}daemon-reload"));
-    told.next.push(format!("systemctl {user}enable --now {}", names.timers().join(" ")));
+    summary.next.push(format!("systemctl {user}daemon-reload"));
+    summary.next.push(format!("systemctl {user}enable --now {}", names.timers().join(" ")));
     if args.user {
-        told.next.push("loginctl enable-linger      # else everything ends when you log out".to_owned());
+        summary.next.push("loginctl enable-linger      # else everything ends when you log out".to_owned());
     } else {
-        told.notes.push(
+        summary.notes.push(
             "steps and agents of system units run as root; `--user` under an account of their own is safer".to_owned(),
         );
     }
     Ok(())
 }
 
-fn say(call: &Invocation, dir: &Path, file: &Path, told: Told) {
-    let Told { done, notes, next, project, added, proposed, tried, labels } = told;
+fn say(call: &Invocation, dir: &Path, file: &Path, summary: Summary) {
+    let Summary { done, notes, next, project, added, proposed, tried, labels } = summary;
     if call.out.is_json() {
         let came = tried.as_ref().map_or_else(|| json!({"setup": "none", "ci": "none"}), Tried::json);
         call.out.document(&json!({
@@ -331,13 +335,13 @@ fn say(call: &Invocation, dir: &Path, file: &Path, told: Told) {
 
 /// Creates the labels that are missing on the board of a project that was configured before (GH-2). A failure becomes a
 /// note: the files are written in any case.
-fn labels(call: &Invocation, file: &Path, told: &mut Told) {
+fn labels(call: &Invocation, file: &Path, summary: &mut Summary) {
     let Ok(config) = read(call, file) else { return };
-    let wanted = |p: &&Project| p.board.asks_rights() && told.project.as_ref().is_none_or(|key| *key == p.key);
+    let wanted = |p: &&Project| p.board.asks_rights() && summary.project.as_ref().is_none_or(|key| *key == p.key);
     for project in config.projects.iter().filter(wanted) {
         match projects::plain_board(&config, project).and_then(|board| Ok(board.prepare()?)) {
-            Ok(labels) => told.labels.extend(labels),
-            Err(e) => told.notes.push(format!("the labels of {} could not be made: {e:#}", project.key)),
+            Ok(labels) => summary.labels.extend(labels),
+            Err(e) => summary.notes.push(format!("the labels of {} could not be made: {e:#}", project.key)),
         }
     }
 }

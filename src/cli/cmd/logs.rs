@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Between two reads of a growing log.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL: Duration = Duration::from_millis(250);
 const CHUNK: usize = 1 << 20;
 /// A line longer than this is shown in pieces.
 const LINE: usize = 8 << 20;
@@ -238,7 +238,7 @@ fn follow(call: &Invocation, ctx: &mut Ctx, run: &Run, dir: &Path, kind: Runtime
             let end = now.result.as_ref().map_or_else(|| "ended".to_owned(), ToString::to_string);
             call.out.line(format!("# {end}"));
         }
-        if ended || call.out.is_closed() || signals.wait_until(Instant::now() + LOOK) {
+        if ended || call.out.is_closed() || signals.wait_until(Instant::now() + POLL) {
             return Ok(Exit::Done);
         }
     }

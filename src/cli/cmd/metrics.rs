@@ -26,12 +26,12 @@ pub struct Args {
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let mut ctx = open::view(call, "metrics")?;
-    let told = status::read(&mut ctx, Which::Present)?;
+    let snapshot = status::read(&mut ctx, Which::Present)?;
     let now = ctx.now().stamp.wall_ms;
     let (stages, cost) = ctx.store.read(|tx| {
         Ok::<_, StoreError>((tx.task_counts()?.into_iter().collect(), tx.cost_since(None, 0)?.known_micros))
     })?;
-    let text = render(&told, &stages, cost, now);
+    let text = render(&snapshot, &stages, cost, now);
     match &args.output {
         None if call.out.is_json() => call.out.document(&json!({"text": text})),
         None => call.out.raw(&text),

@@ -1,6 +1,6 @@
 //! `orch post-deploy-probe` (SHIP-6).
 
-use crate::adapters::probe::{ProbeCtx, watch as look};
+use crate::adapters::probe::{ProbeCtx, watch as watch_probe};
 use crate::adapters::store::Mode;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::{Invocation, clock, open, signals::Signals};
@@ -141,8 +141,8 @@ fn alone(call: &Invocation, args: &Args, url: &str) -> CmdResult {
             .hint("unset ORCH_POST_DEPLOY_ENABLED"));
     }
     if args.dry_run {
-        let look = format!("probe {url} {} times, one every {} s", args.count, args.interval);
-        call.out.planned("post-deploy-probe", &[look]);
+        let watch_probe = format!("probe {url} {} times, one every {} s", args.count, args.interval);
+        call.out.planned("post-deploy-probe", &[watch_probe]);
         return Ok(Exit::Done);
     }
     let start = Instant::now();
@@ -212,7 +212,7 @@ fn observe_all(
         if signals.wait_until(due) {
             break;
         }
-        let probe = look::observe(target, ctx, clock::now());
+        let probe = watch_probe::observe(target, ctx, clock::now());
         call.out.line(show::line(usize::try_from(n).unwrap_or(usize::MAX), &probe, None));
         record = append(record, probe, policy);
         if record.latched.is_some() {

@@ -27,7 +27,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
     let mut ctx = open::step_or_dry(call, "reconcile", Mode::Use, args.dry_run)?;
     let only = project(&ctx, args.project.as_deref())?;
-    let done = reconcile::run(&mut ctx, only.as_deref(), args.full, reconcile::LOOK);
+    let done = reconcile::run(&mut ctx, only.as_deref(), args.full, reconcile::SCAN);
     open::ended_early(&mut ctx, done);
     open::finish(call, &mut ctx, start, Exit::Done)
 }

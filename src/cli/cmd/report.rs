@@ -41,21 +41,21 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         tx.run_facts(args.since.unwrap_or(0), &mut |f| summing.add(&f, now))?;
         tx.waits(args.since.unwrap_or(0), now, &mut |cause, ms| summing.waited(cause, ms))
     })?;
-    let told = summing.end();
+    let sums = summing.end();
     if let Some(file) = &args.html {
         let from = args.since.map_or_else(|| "Every run".to_owned(), |s| format!("Runs since {}", local(&rfc3339(s))));
-        let page = html(&told, &format!("{from}, as of {}.", local(&rfc3339(now))), Kind::Alone);
+        let page = html(&sums, &format!("{from}, as of {}.", local(&rfc3339(now))), Kind::Alone);
         files::output(file, page.as_bytes(), None)
             .with_context(|| format!("writing {}", file.display()))
             .map_err(Failure::from)?;
     }
     if call.out.is_json() {
-        call.out.document(&told);
+        call.out.document(&sums);
     } else if let Some(file) = &args.html {
-        let (runs, tasks) = (counted(told.total.runs, "run"), counted(told.tasks.len() as u64, "task"));
+        let (runs, tasks) = (counted(sums.total.runs, "run"), counted(sums.tasks.len() as u64, "task"));
         call.out.line(format!("{runs} of {tasks} in {}", file.display()));
     } else {
-        call.out.raw(&page(&told, call.out.columns()));
+        call.out.raw(&page(&sums, call.out.columns()));
     }
     Ok(Exit::Done)
 }

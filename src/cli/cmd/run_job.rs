@@ -33,11 +33,11 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     process::new_session().context("starting a session of its own")?;
     // A service inherits nothing: the values it may have are next to its log.
     if let Some(dir) = &call.global.state_dir {
-        let beside = match (&args.base, args.run) {
+        let log_folder = match (&args.base, args.run) {
             (Some(name), _) => base_job::dir_in(dir, name),
             (None, run) => dir.join("runs").join(run.unwrap_or_default().to_string()),
         };
-        let pipe = beside.join(PIPE);
+        let pipe = log_folder.join(PIPE);
         let bound = Duration::from_millis(u64::try_from(START_MS).unwrap_or_default());
         take_over(handed::receive(&pipe, bound).context("fetching this run's secrets")?);
     }

@@ -77,7 +77,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         call.out.planned("security-scan", &[format!("scan {}..{}", resolved.base, resolved.head)]);
         return Ok(Exit::Done);
     }
-    let (key, trouble) = fingerprint_key(&config.state_dir, args);
+    let (key, warning) = fingerprint_key(&config.state_dir, args);
     let mut request = ScanRequest::new(&args.repo, resolved.base, resolved.head, key);
     request.default_tip = resolved.default_tip;
     request.tags = resolved.tags;
@@ -94,7 +94,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         now_ms: now.wall_ms,
     };
     let mut report = judge(seen, &policy);
-    report.warnings.extend(trouble);
+    report.warnings.extend(warning);
     let head = Head { work_item: "", stage: "", created_ms: now.wall_ms };
     conclude(call, args, step, &Scanned { start, report, head })
 }
@@ -106,7 +106,7 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
     if args.range.is_some() {
         return Err(Failure::usage("a TASK has its own range: --range does not go with it"));
     }
-    let mut ctx = if args.dry_run { open::dry(call, "security-scan")? } else { open::aside(call, "security-scan")? };
+    let mut ctx = if args.dry_run { open::dry(call, "security-scan")? } else { open::on_copy(call, "security-scan")? };
     let task = open::task(&mut ctx, name)?;
     let project = ctx.project(&task.project)?.clone();
     let refuse = |why: &str| Failure::usage(format!("{}: {why}", task.key)).task(task.key.to_string());
@@ -287,12 +287,12 @@ fn field_error(said: &str) -> String {
 /// stored, a key for this run only, and a warning.
 fn fingerprint_key(state_dir: &Path, args: &Args) -> (Vec<u8>, Option<String>) {
     let own = scan::key_file(state_dir);
-    let beside = args.waivers.as_ref().map(|waivers| {
+    let waivers_key = args.waivers.as_ref().map(|waivers| {
         let mut name = waivers.as_os_str().to_owned();
         name.push(".key");
         PathBuf::from(name)
     });
-    let file = beside.filter(|file| file.exists() || !own.exists()).unwrap_or(own);
+    let file = waivers_key.filter(|file| file.exists() || !own.exists()).unwrap_or(own);
     let kept = scan::keep_key(&file);
     match kept {
         Ok(key) => (key, None),
@@ -322,8 +322,8 @@ mod tests {
         assert_eq!(without("expires"), "waiver 2: `expires` is missing");
         assert_eq!(waivers(json!({"deny": []})).unwrap_err(), "`allow` is missing");
         assert_eq!(waivers(json!("x")).unwrap_err(), "expected a list of waivers");
-        let mut odd = good.clone();
-        odd["who"] = json!("ann");
-        assert!(waivers(json!([odd])).unwrap_err().starts_with("waiver 1: unknown key `who`"));
+        let mut invalid = good.clone();
+        invalid["who"] = json!("ann");
+        assert!(waivers(json!([invalid])).unwrap_err().starts_with("waiver 1: unknown key `who`"));
     }
 }

@@ -25,7 +25,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if call.out.is_json() {
         return Err(Failure::usage("shell has no --json: what it prints is the shell's").hint("leave --json out"));
     }
-    let mut ctx = open::aside(call, "shell")?;
+    let mut ctx = open::on_copy(call, "shell")?;
     let task = open::task(&mut ctx, &args.task)?;
     let signals = Signals::watch()?;
     let ended = signals.flag();
@@ -39,7 +39,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         term: std::env::var_os("TERM"),
         ended: &ended,
         resized: &resized,
-        say: &|line| call.out.aside(line),
+        say: &|line| call.out.to_stderr(line),
     };
     match shell::run(&mut ctx, &task, &asks) {
         Ok(code) => Ok(Exit::Child(code)),

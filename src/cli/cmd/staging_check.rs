@@ -83,7 +83,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 /// The configured checks of a project, in a clean checkout of the task's head, else of the default branch.
 fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
-    let opened = if args.dry_run { open::dry(call, "staging-check") } else { open::aside(call, "staging-check") };
+    let opened = if args.dry_run { open::dry(call, "staging-check") } else { open::on_copy(call, "staging-check") };
     let mut ctx = opened.map_err(|f| match f.exit {
         Exit::Usage => f.hint("`--checks FILE` needs no configuration; `orch init` writes one"),
         Exit::Done | Exit::Negative | Exit::Broken | Exit::Refused | Exit::Child(_) => f,
@@ -212,7 +212,7 @@ impl Own<'_> {
         let hold = confine::of_caller(self.config, &self.setup.confine, work.join("engines"))
             .map_err(|e| Failure::new(Exit::Broken, format!("no check ran: {}", e.why)).hint(e.way_out))?;
         if hold.is_none() {
-            call.out.aside(&format!(
+            call.out.to_stderr(&format!(
                 "unconfined: nothing holds the commands of {}, which have all rights of this account",
                 self.file.display()
             ));
@@ -227,8 +227,8 @@ fn off() -> Failure {
 }
 
 fn planned(call: &Invocation, checks: Vec<String>) -> CmdResult {
-    let looks: Vec<String> = checks.into_iter().map(|id| format!("run {id}")).collect();
-    call.out.planned("staging-check", &looks);
+    let planned_lines: Vec<String> = checks.into_iter().map(|id| format!("run {id}")).collect();
+    call.out.planned("staging-check", &planned_lines);
     Ok(Exit::Done)
 }
 
@@ -286,8 +286,8 @@ struct Ran {
 fn conclude(call: &Invocation, args: &Args, task: Option<&Key>, ran: &Ran) -> CmdResult {
     let Ran { start, head, results, verdict } = ran;
     let mut report = StepReport::new("staging-check");
-    for trouble in write_files(args, head, results, verdict) {
-        report.fault(task.map(Key::as_str), trouble, None);
+    for write_error in write_files(args, head, results, verdict) {
+        report.fault(task.map(Key::as_str), write_error, None);
     }
     report.extra.insert("verdict".into(), verdict.status.as_str().into());
     report.extra.insert("checks".into(), show::checks_json(results, verdict));

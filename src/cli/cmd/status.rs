@@ -48,7 +48,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     }
     if call.out.is_json() {
         document(call, &mut ctx, which)?;
-        open::tell_unread(&ctx);
+        open::warn_of_unread(&ctx);
         return Ok(Exit::Done);
     }
     let mut view = view(call, &ctx, args.all);
@@ -66,7 +66,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             })
         }
     };
-    open::tell_unread(&ctx);
+    open::warn_of_unread(&ctx);
     call.out.raw(&text);
     Ok(Exit::Done)
 }

@@ -5,7 +5,7 @@ use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
 use crate::cli::output::local;
 use crate::model::time::rfc3339;
-use crate::render::story::tell;
+use crate::render::story::render_event;
 use serde_json::{Map, Value, json};
 
 /// The story of a task: every event, in order, from the audit table
@@ -31,9 +31,9 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         return Ok(Exit::Done);
     }
     for e in &events {
-        let told = tell(&e.event, &detail(&e.detail));
-        call.out.line(format!("{}  {}", local(&rfc3339(e.at)), told.line));
-        told.under.iter().for_each(|finding| call.out.line(format!("    {finding}")));
+        let entry = render_event(&e.event, &detail(&e.detail));
+        call.out.line(format!("{}  {}", local(&rfc3339(e.at)), entry.line));
+        entry.under.iter().for_each(|finding| call.out.line(format!("    {finding}")));
         if call.out.is_closed() {
             break;
         }

@@ -1,6 +1,6 @@
 //! Plays the person and the timers until every task has ended.
 
-use super::show::{Mood, Show, Told, tell};
+use super::show::{Mood, Show, Shown, line_of_event};
 use super::world::World;
 use super::{Item, Person};
 use crate::adapters::store::{Mode, Store};
@@ -19,7 +19,7 @@ const BOUND: Duration = Duration::from_secs(600);
 /// How often `orch tick` is called; a real timer is slower.
 const TICK: Duration = Duration::from_millis(250);
 const OTHER_STEPS: Duration = Duration::from_secs(4);
-const LOOK: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(50);
 
 /// Writes the work items and runs them to the end.
 pub fn play(world: &World, items: &[Item], show: &mut Show<'_>) -> Result<()> {
@@ -34,18 +34,18 @@ pub fn play(world: &World, items: &[Item], show: &mut Show<'_>) -> Result<()> {
         if said.code != 0 {
             bail!("orch new answered {}: {}", said.code, said.stderr.trim());
         }
-        show.moved(item.key, Stage::Created, &Told { text: format!("“{}”", item.title), mood: Mood::Plain });
+        show.moved(item.key, Stage::Created, &Shown { text: format!("“{}”", item.title), mood: Mood::Plain });
     }
     let _ = std::fs::remove_file(world.dir.join("item.md"));
     let mut game = Game::begin(world, items)?;
     let begun = Instant::now();
     while !game.round(show)? {
-        if signals.wait_until(Instant::now() + LOOK) {
+        if signals.wait_until(Instant::now() + POLL) {
             let _ = world.orch(&["halt", "--reason", "the demo was interrupted"]);
             bail!("interrupted; what was begun ends on its own");
         }
         if begun.elapsed() > BOUND {
-            bail!("after {} s the tasks are not at their end: {}", BOUND.as_secs(), game.standing()?);
+            bail!("after {} s the tasks are not at their end: {}", BOUND.as_secs(), game.open_tasks_text()?);
         }
     }
     game.round(show).map(drop)
@@ -56,7 +56,7 @@ struct Game<'w> {
     items: &'w [Item],
     store: Store,
     /// The last event shown of each task.
-    told: HashMap<TaskId, i64>,
+    shown: HashMap<TaskId, i64>,
     /// Holds that were shown, each once.
     holds: HashSet<(String, Rule)>,
     /// What the person has approved.
@@ -76,7 +76,7 @@ impl<'w> Game<'w> {
             world,
             items,
             store: Store::open(&world.database(), Mode::ReadOnly)?,
-            told: HashMap::new(),
+            shown: HashMap::new(),
             holds: HashSet::new(),
             answered: HashSet::new(),
             ticked: now,
@@ -129,13 +129,13 @@ impl<'w> Game<'w> {
     }
 
     fn narrate(&mut self, task: &Task, show: &Show<'_>) -> Result<()> {
-        let from = self.told.get(&task.id).copied().unwrap_or(0);
+        let from = self.shown.get(&task.id).copied().unwrap_or(0);
         let events = self.store.read(|tx| tx.timeline(task.id))?;
         for event in events.into_iter().filter(|e| e.seq > from) {
-            if let Some((stage, told)) = tell(&event) {
-                show.moved(task.key.as_str(), stage.unwrap_or(task.stage), &told);
+            if let Some((stage, shown)) = line_of_event(&event) {
+                show.moved(task.key.as_str(), stage.unwrap_or(task.stage), &shown);
             }
-            self.told.insert(task.id, event.seq);
+            self.shown.insert(task.id, event.seq);
         }
         Ok(())
     }
@@ -156,7 +156,7 @@ impl<'w> Game<'w> {
             let begun = self.tasks()?.iter().any(|t| t.key.as_str() == key && t.stage != Stage::Created);
             if worth && !begun && self.holds.insert((key.to_owned(), rule)) {
                 let text = format!("waits: {}", held["why"].as_str().unwrap_or_default());
-                show.moved(key, Stage::Created, &Told { text, mood: Mood::Plain });
+                show.moved(key, Stage::Created, &Shown { text, mood: Mood::Plain });
             }
         }
         Ok(())
@@ -180,7 +180,7 @@ impl<'w> Game<'w> {
                 return Ok(());
             }
             let text = format!("a person sets “{}” on the board", intent.logical().default_name());
-            show.moved(key, task.stage, &Told { text, mood: Mood::Person });
+            show.moved(key, task.stage, &Shown { text, mood: Mood::Person });
             self.answered.insert(answer);
             return Ok(());
         }
@@ -188,7 +188,7 @@ impl<'w> Game<'w> {
         match said.code {
             0 => {
                 let text = format!("a person says yes: orch advance {key} {flag}");
-                show.moved(key, task.stage, &Told { text, mood: Mood::Person });
+                show.moved(key, task.stage, &Shown { text, mood: Mood::Person });
                 self.answered.insert(answer);
                 Ok(())
             }
@@ -198,7 +198,7 @@ impl<'w> Game<'w> {
         }
     }
 
-    fn standing(&mut self) -> Result<String> {
+    fn open_tasks_text(&mut self) -> Result<String> {
         let tasks = self.tasks()?;
         Ok(tasks.iter().map(|t| format!("{} in {}", t.key, t.stage)).collect::<Vec<_>>().join(", "))
     }

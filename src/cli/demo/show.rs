@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const WIDTH: usize = 96;
 
 /// What happened to a task, in the demo's words.
-pub struct Told {
+pub struct Shown {
     pub text: String,
     pub mood: Mood,
 }
@@ -82,10 +82,10 @@ impl<'a> Show<'a> {
     }
 
     /// One move of a task.
-    pub fn moved(&self, key: &str, stage: Stage, told: &Told) {
+    pub fn moved(&self, key: &str, stage: Stage, line_of: &Shown) {
         // The time, the key and a sign precede it.
         let room = self.out.columns().map_or(WIDTH, |c| c.saturating_sub(20 + key.len()).clamp(30, WIDTH));
-        let text = whole_words(&clip(&told.text, WIDTH), room);
+        let text = whole_words(&clip(&line_of.text, WIDTH), room);
         if let Some(bars) = &self.bars
             && let Some((_, bar)) = bars.each.iter().find(|(k, _)| k == key)
         {
@@ -94,11 +94,11 @@ impl<'a> Show<'a> {
                 bar.set_position(Stage::ALL.len() as u64);
             }
             bar.set_message(text.clone());
-            if told.mood == Mood::Plain {
+            if line_of.mood == Mood::Plain {
                 return;
             }
         }
-        let (sign, code) = match told.mood {
+        let (sign, code) = match line_of.mood {
             Mood::Plain => ("·", "2"),
             Mood::Good => ("✓", "32"),
             Mood::Back => ("↩", "33"),
@@ -106,7 +106,7 @@ impl<'a> Show<'a> {
             Mood::Bad => ("✗", "31"),
         };
         let at = self.paint("2", &format!("{:>5.1}s", self.start.elapsed().as_secs_f64()));
-        self.print(&format!("{at}  {key}  {}  {}", self.paint(code, sign), self.paint_mood(told.mood, &text)));
+        self.print(&format!("{at}  {key}  {}  {}", self.paint(code, sign), self.paint_mood(line_of.mood, &text)));
     }
 
     /// A check at the end.
@@ -184,25 +184,25 @@ fn wrapped(line: &str, columns: Option<usize>) -> Vec<String> {
 }
 
 /// The text for an audit event, and the task's stage after it. `None`: nothing a watcher needs to know.
-pub fn tell(event: &AuditEvent) -> Option<(Option<Stage>, Told)> {
+pub fn line_of_event(event: &AuditEvent) -> Option<(Option<Stage>, Shown)> {
     let detail: Value = serde_json::from_str(&event.detail).unwrap_or(Value::Null);
     let word = |name: &str| detail[name].as_str().unwrap_or_default().to_owned();
     let stage = Stage::parse(&word("to"));
-    let told = |mood, text: String| Some((stage, Told { text, mood }));
+    let line_of = |mood, text: String| Some((stage, Shown { text, mood }));
     match event.event.as_str() {
         "stage_advanced" => {
-            told(if stage == Some(Stage::Done) { Mood::Good } else { Mood::Plain }, entered(stage?, &word("landed")))
+            line_of(if stage == Some(Stage::Done) { Mood::Good } else { Mood::Plain }, entered(stage?, &word("landed")))
         }
-        "stage_rolled_back" => told(Mood::Back, sent_back(&detail, &word("why"))),
+        "stage_rolled_back" => line_of(Mood::Back, sent_back(&detail, &word("why"))),
         "released" if detail["by"]["via"] == "label" => {
             let label = detail["by"]["label"].as_str().unwrap_or("of the item");
-            told(Mood::Person, format!("its label {label} says yes; nobody has to be asked"))
+            line_of(Mood::Person, format!("its label {label} says yes; nobody has to be asked"))
         }
-        "task_blocked" => told(Mood::Bad, format!("blocked: {}", word("why"))),
+        "task_blocked" => line_of(Mood::Bad, format!("blocked: {}", word("why"))),
         "watch_ended" => {
             let (status, why) = (word("status"), word("why"));
             let mood = if status == "HEALTHY" { Mood::Good } else { Mood::Plain };
-            told(mood, format!("watched after the deploy: {}, {why}", status.to_lowercase()))
+            line_of(mood, format!("watched after the deploy: {}, {why}", status.to_lowercase()))
         }
         _ => None,
     }

@@ -5,7 +5,7 @@ use super::world::{PREFIX, World};
 use crate::adapters::store::{Mode, Store, StoreError};
 use crate::engine::{confine::noted, guard::stored_tail, paths::Paths};
 use crate::model::artefact::{Artefact, folder};
-use crate::model::confine::{Held, Standing};
+use crate::model::confine::{Held, RunConfinement};
 use crate::model::ids::Key;
 use crate::model::stage::Stage;
 use crate::model::task::Task;
@@ -36,11 +36,11 @@ pub fn all(world: &World, items: &[Item]) -> Vec<Check> {
         ("the record is whole", record),
         ("nothing is left running", nothing_runs),
     ];
-    let look = |(name, probe): (&'static str, Probe)| match probe(world, items) {
+    let run_check = |(name, probe): (&'static str, Probe)| match probe(world, items) {
         Ok(detail) => Check { name, detail, fault: None },
         Err(e) => Check { name, detail: String::new(), fault: Some(format!("{e:#}")) },
     };
-    checks.into_iter().filter(|(name, _)| world.gitleaks.is_some() || !name.contains("key")).map(look).collect()
+    checks.into_iter().filter(|(name, _)| world.gitleaks.is_some() || !name.contains("key")).map(run_check).collect()
 }
 
 fn tasks(world: &World) -> Result<Vec<Task>> {
@@ -119,7 +119,7 @@ fn documents(world: &World, items: &[Item]) -> Result<String> {
 fn held(world: &World, items: &[Item]) -> Result<String> {
     let first = task(world, items.first().context("no item")?)?;
     let mut store = Store::open(&world.database(), Mode::ReadOnly)?;
-    let (runs, standings) = store.read(|tx| Ok::<_, StoreError>((tx.runs_of(first.id)?, noted(tx)?)))?;
+    let (runs, confinements) = store.read(|tx| Ok::<_, StoreError>((tx.runs_of(first.id)?, noted(tx)?)))?;
     let run = runs.iter().find(|r| r.stage == Stage::Analysis).context("no agent analysed the first work item")?;
     let log = Paths::new(&world.state()).run(run.id).join("stderr.log");
     let said = std::fs::read_to_string(log).context("reading what the first agent said")?;
@@ -127,7 +127,7 @@ fn held(world: &World, items: &[Item]) -> Result<String> {
         let paths = said.lines().filter_map(|l| l.strip_prefix(begin));
         paths.filter_map(|p| Some(Path::new(p).file_name()?.to_string_lossy().into_owned())).collect()
     };
-    let engine = Standing::find(&standings, &first.project, run.agent).and_then(|s| s.held);
+    let engine = RunConfinement::find(&confinements, &first.project, run.agent).and_then(|s| s.held);
     let engine = engine.context("nothing is known of what holds agents")?;
     let (reached, not) = (names("reached "), names("could not reach "));
     ensure!(!not.is_empty() || !reached.is_empty(), "the first agent did not say what it could reach");

@@ -37,7 +37,7 @@ fn one(ctx: &mut Ctx, config: &Config, project: &Project, say: &dyn Fn(&str), ch
     });
     match known {
         Ok((true, _)) => return chart.ok(area, name, format!("green at {}", commit.short())),
-        Ok((false, Some(b))) if b.tree == tree && b.config == digest && told(&b, project, chart) => return,
+        Ok((false, Some(b))) if b.tree == tree && b.config == digest && report_known(&b, project, chart) => return,
         Ok(_) => {}
         Err(e) => return chart.warn(area, name, e.to_string(), "restore the newest backup (docs/operations.md)"),
     }
@@ -71,7 +71,7 @@ fn line(t: &trial::Trial) -> String {
 }
 
 /// Reports an existing verdict; `false`: there is none.
-fn told(b: &Base, project: &Project, chart: &mut Chart) -> bool {
+fn report_known(b: &Base, project: &Project, chart: &mut Chart) -> bool {
     let (area, at) = (&project.key, b.commit.short());
     match b.state {
         BaseState::Green => chart.ok(area, "base", format!("green at {at}")),

@@ -14,26 +14,26 @@ const NAME: &str = "confinement";
 
 /// Where clouds serve a machine its metadata, including credentials.
 const METADATA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254)), 80);
-const PATIENCE: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(300);
 
 pub fn all(config: &Config, chart: &mut Chart) {
-    let mut told: Vec<(Vec<String>, Answer)> = Vec::new();
+    let mut groups: Vec<(Vec<String>, Answer)> = Vec::new();
     for answer in answers(config) {
         let of = answer.agent.map_or_else(|| answer.project.clone(), |a| format!("{} {a}", answer.project));
-        match told.iter_mut().find(|(_, t)| t.policy == answer.policy && t.engine == answer.engine) {
+        match groups.iter_mut().find(|(_, t)| t.policy == answer.policy && t.engine == answer.engine) {
             Some((whose, _)) => whose.push(of),
-            None => told.push((vec![of], answer)),
+            None => groups.push((vec![of], answer)),
         }
     }
-    let one = told.len() == 1;
-    for (whose, answer) in &told {
+    let one = groups.len() == 1;
+    for (whose, answer) in &groups {
         // All are the same, so no names are needed.
         let of = if one { String::new() } else { format!(" ({})", whose.join(", ")) };
         engine(answer, &of, chart);
     }
     // Where nothing confines them, that is already reported.
     let held = |a: &Answer| a.engine.as_ref().is_ok_and(|e| e.held() != Held::Unconfined);
-    if told.iter().any(|(_, a)| a.policy.network == Network::Open && held(a)) {
+    if groups.iter().any(|(_, a)| a.policy.network == Network::Open && held(a)) {
         metadata(chart);
     }
     landed_code(config, chart);
@@ -127,7 +127,7 @@ fn landed_code(config: &Config, chart: &mut Chart) {
 }
 
 fn metadata(chart: &mut Chart) {
-    if TcpStream::connect_timeout(&METADATA, PATIENCE).is_ok() {
+    if TcpStream::connect_timeout(&METADATA, TIMEOUT).is_ok() {
         chart.fail(
             AREA,
             NAME,

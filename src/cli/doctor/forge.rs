@@ -244,12 +244,12 @@ fn task_branches(project: &Project, forge: &dyn Forge, chart: &mut Chart) {
 /// Which statuses are on the heads of recent pull requests, or else on the default branch's head (RULE-2).
 fn contexts(project: &Project, forge: &dyn Forge, head: &Sha, chart: &mut Chart) {
     let area = &project.key;
-    let borne = |sha: &Sha| -> Result<BTreeSet<String>, ForgeError> {
+    let posted = |sha: &Sha| -> Result<BTreeSet<String>, ForgeError> {
         Ok(forge.statuses(sha)?.into_iter().map(|s| s.context).filter(|c| !is_own(c)).collect())
     };
     let read = forge.recent_heads().and_then(|heads| {
-        let of_pulls = heads.iter().map(borne).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-        Ok((of_pulls, borne(head)?))
+        let of_pulls = heads.iter().map(posted).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        Ok((of_pulls, posted(head)?))
     });
     let (of_pulls, of_head): (BTreeSet<String>, BTreeSet<String>) = match read {
         Ok(both) => both,

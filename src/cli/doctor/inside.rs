@@ -23,7 +23,7 @@ use std::time::Duration;
 
 const AREA: &str = "machine";
 /// How long `--version` may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Groups whose members can become root, or read what is not theirs.
 const POWERFUL: &[&str] = &[
     "root",
@@ -170,7 +170,7 @@ fn version(config: &Config, project: &Project, runtime: Option<&str>, program: &
         stdin: None,
         stdout: at("out"),
         stderr: at("err"),
-        wall: PATIENCE,
+        wall: TIMEOUT,
         stall: None,
         grace: Duration::from_secs(1),
         mark: ("ORCH_RUN".to_owned(), format!("doctor-{}", std::process::id())),

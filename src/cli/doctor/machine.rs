@@ -33,14 +33,14 @@ pub fn configuration(config: &Config, chart: &mut Chart) {
 }
 
 /// The nearest existing folder.
-fn standing(path: &Path) -> PathBuf {
+fn nearest_existing(path: &Path) -> PathBuf {
     path.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/")).to_owned()
 }
 
 pub fn state(config: &Config, chart: &mut Chart) {
     let area = "machine";
     let dir = &config.state_dir;
-    let base = standing(dir);
+    let base = nearest_existing(dir);
     match std::fs::metadata(dir) {
         Ok(m) if m.mode() & 0o077 != 0 => {
             chart.warn(

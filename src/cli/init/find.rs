@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a service on the network may take to identify itself.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// How many commits' statuses are read for `ci.contexts`.
 const RECENT: &str = "10";
 
@@ -230,7 +230,7 @@ fn key_of(repo: &str) -> String {
 /// a token for one is available (ORD-2).
 fn forge_of(remote: &str) -> (Forge, Option<String>) {
     let Some(at) = address::at(remote) else { return (Forge::default(), None) };
-    match address::ask(&at, &variable, PATIENCE) {
+    match address::ask(&at, &variable, TIMEOUT) {
         Some(forge) => (forge, None),
         None => (Forge::default(), address::sentence(&at)),
     }
@@ -257,21 +257,21 @@ fn is_absent(remote: &str) -> bool {
 /// of recent commits, without `orch`'s own (RULE-2).
 fn contexts(forge: &Forge, branch: Option<&str>, commits: &str) -> Vec<String> {
     let token = address::variable(forge).and_then(variable);
-    let Some(forge) = token.and_then(|token| address::at_hand(forge, &token, PATIENCE)) else { return Vec::new() };
+    let Some(forge) = token.and_then(|token| address::at_hand(forge, &token, TIMEOUT)) else { return Vec::new() };
     if let Some(branch) = branch.filter(|_| forge.asks_by_name())
         && let Ok(rule) = forge.protection(branch)
         && !rule.required_contexts.is_empty()
     {
         return rule.required_contexts;
     }
-    let borne = |shas: Vec<Sha>| -> Vec<String> {
+    let posted = |shas: Vec<Sha>| -> Vec<String> {
         let seen = shas.iter().filter_map(|sha| forge.statuses(sha).ok()).flatten().map(|s| s.context);
         let seen: BTreeSet<String> = seen.filter(|c| !is_own(c)).collect();
         seen.into_iter().collect()
     };
     // What runs for a push to the default branch need not run for a pull request, which is what waits for it.
-    let of_pulls = borne(forge.recent_heads().unwrap_or_default());
-    if of_pulls.is_empty() { borne(commits.lines().filter_map(|l| Sha::parse(l).ok()).collect()) } else { of_pulls }
+    let of_pulls = posted(forge.recent_heads().unwrap_or_default());
+    if of_pulls.is_empty() { posted(commits.lines().filter_map(|l| Sha::parse(l).ok()).collect()) } else { of_pulls }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// The beginning of the comment about a removed project.
 const GONE: &str = "# taken out by `orch project remove`: ";
 /// How long to wait for another `init` that is using the file.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The highest number appended to a name that is taken.
 const MOST_NAMES: u32 = 1000;
 
@@ -111,7 +111,7 @@ pub fn add(call: &Invocation, place: &Place, request: &Request<'_>, done: &mut D
     }
     let text = read(&place.file)?;
     let projects = projects(call, &place.file, &text)?;
-    if let Some(there) = standing(&projects, request.found) {
+    if let Some(there) = configured_project(&projects, request.found) {
         done.left.push(place.file.clone());
         return Ok(there);
     }
@@ -138,7 +138,7 @@ pub fn is_there(call: &Invocation, place: &Place, found: &Found) -> Result<bool,
         return Ok(false);
     }
     let projects = projects(call, &place.file, &read(&place.file)?)?;
-    Ok(standing(&projects, found).is_some())
+    Ok(configured_project(&projects, found).is_some())
 }
 
 /// The key under which the project was in this file before it was removed; `None`: it never was, or is there again.
@@ -192,7 +192,7 @@ pub fn remove(call: &Invocation, file: &Path, key: &str) -> Result<(), Failure> 
 /// The folder's lock, held until it is dropped; nothing is left behind.
 pub fn lock(folder: &Path) -> Result<std::fs::File, Failure> {
     let opened = std::fs::File::open(folder).with_context(|| format!("opening {}", folder.display()))?;
-    let held = locks::within(opened, PATIENCE).with_context(|| format!("locking {}", folder.display()))?;
+    let held = locks::within(opened, TIMEOUT).with_context(|| format!("locking {}", folder.display()))?;
     held.ok_or_else(|| {
         Failure::new(Exit::Broken, format!("another orch is changing files in {}", folder.display()))
             .hint("run it again when that one has ended")
@@ -248,7 +248,7 @@ fn write_checked(call: &Invocation, file: &Path, text: &str, before: Option<&str
 }
 
 /// Whether the remote (or this part of it) is in the file already.
-fn standing(projects: &[Project], found: &Found) -> Option<Outcome> {
+fn configured_project(projects: &[Project], found: &Found) -> Option<Outcome> {
     let paths = &found.paths;
     let same = || projects.iter().filter(|p| same_remote(&p.git.remote, &found.remote));
     let there = |p: &Project, note: Option<String>| Outcome::There { key: p.key.clone(), note };

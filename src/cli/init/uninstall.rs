@@ -106,7 +106,7 @@ fn remove_units(file: &Path, user: bool, prefix: Option<&Path>, alive: bool, gon
         if managed {
             let words: Vec<String> =
                 manager(user).chain(["disable".into(), "--now".into()]).chain(names.timers()).collect();
-            told(executor::manage("systemctl", &as_words(&words)), gone);
+            note_failure(executor::manage("systemctl", &as_words(&words)), gone);
         }
         for name in names.all() {
             gone.delete(&folder.join(&name))?;
@@ -118,7 +118,7 @@ fn remove_units(file: &Path, user: bool, prefix: Option<&Path>, alive: bool, gon
     }
     if managed {
         let words: Vec<String> = manager(user).chain(["daemon-reload".into()]).collect();
-        told(executor::manage("systemctl", &as_words(&words)), gone);
+        note_failure(executor::manage("systemctl", &as_words(&words)), gone);
     } else {
         let option = if user { "--user " } else { "" };
         gone.next.push(format!("where a manager runs: systemctl {option}stop {}", timers.join(" ")));
@@ -138,7 +138,7 @@ fn as_words(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-fn told(done: Result<(), executor::ExecutorError>, gone: &mut Gone) {
+fn note_failure(done: Result<(), executor::ExecutorError>, gone: &mut Gone) {
     if let Err(e) = done {
         gone.notes.push(e.to_string());
     }

@@ -14,8 +14,8 @@ pub fn gate(f: &Facts<'_>) -> Answer {
     }
     let head = f.view.task.head_sha.as_ref();
     // A stale image that a person's retry lifted is checked again, not remembered.
-    let stands = |e: &&Evidence| e.verdict == EvidenceVerdict::Pass || e.epoch == f.view.task.epoch;
-    let row = f.of_attempt(Gate::StagingImageFresh).filter(|e| Some(&e.sha) == head).filter(stands);
+    let still_holds = |e: &&Evidence| e.verdict == EvidenceVerdict::Pass || e.epoch == f.view.task.epoch;
+    let row = f.of_attempt(Gate::StagingImageFresh).filter(|e| Some(&e.sha) == head).filter(still_holds);
     if let Some(stale) = row.filter(|e| e.verdict == EvidenceVerdict::Fail) {
         // PIPE-3: a stale image is nobody's finding; it blocks without spending an attempt.
         return Answer::Stuck { why: stale.why.clone(), freeze: false };

@@ -20,13 +20,13 @@ pub fn gate(f: &Facts<'_>) -> Answer {
         return wait(Rule::MergeLease, format!("the merge lease of {} is held by {holder}", task.repo));
     }
     let ours = lease.filter(|l| l.task_id == Some(task.id)).map(|l| l.fence);
-    let looked = f.of_attempt(Gate::BranchMergeable).filter(|e| {
+    let row = f.of_attempt(Gate::BranchMergeable).filter(|e| {
         ours.is_some()
             && e.detail.fence() == ours
             && task.head_sha.as_ref() == Some(&e.sha)
             && e.verdict != EvidenceVerdict::Missing
     });
-    let why = match looked.and_then(verdict) {
+    let why = match row.and_then(verdict) {
         None => {
             return Answer::Undecided {
                 why: "the branch has to be brought up to the default branch under the merge lease".to_owned(),

@@ -249,7 +249,7 @@ impl Facts<'_> {
     /// The answer of a gate whose verdict comes from running the branch's code: a *yes* counts only together with a
     /// review that approves the same code, or code that RULE-4 relates to it. A judge that runs what it judges never
     /// opens a gate alone (R1).
-    fn beside_review(&self, gate: Gate) -> Answer {
+    fn sent_to_review(&self, gate: Gate) -> Answer {
         let answer = self.by_agent(gate);
         if !matches!(answer, Answer::Pass { .. }) || !self.project.stages.contains(&Stage::Review) {
             return answer;

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scanner_that_could_not_look_is_a_tool_error_even_beside_findings() {
+    fn a_scanner_that_could_not_run_is_a_tool_error_even_with_findings() {
         let mut s = scan(vec![]);
         s.secrets = SecretPass::ToolError { why: "gitleaks is not installed".into() };
         s.audits = vec![audit(AuditOutcome::Believed { packages: 1, findings: vec![advisory(Severity::Critical)] })];
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_was_not_looked_up_is_loud_and_fails_when_closed_and_what_is_covered_is_quiet() {
+    fn a_part_that_was_not_checked_is_loud_and_fails_when_closed_and_what_is_covered_is_quiet() {
         let mut s = scan(vec![]);
         let part = Audit {
             partial: Some("1 requirement is not pinned".into()),

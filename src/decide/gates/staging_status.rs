@@ -9,7 +9,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
     if f.project.staging_checks {
         f.by_job(Gate::StagingStatus, JobKind::Staging, f.fresh(Gate::StagingStatus).filter(|e| f.same_code(e)))
     } else {
-        f.beside_review(Gate::StagingStatus)
+        f.sent_to_review(Gate::StagingStatus)
     }
 }
 

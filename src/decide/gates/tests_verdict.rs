@@ -5,5 +5,5 @@ use crate::model::decision::{Answer, Gate};
 
 /// The row that the run's finalizing recorded, or one more run; a *yes* only with a review of the same code (BND-5).
 pub fn gate(f: &Facts<'_>) -> Answer {
-    f.beside_review(Gate::TestsVerdict)
+    f.sent_to_review(Gate::TestsVerdict)
 }

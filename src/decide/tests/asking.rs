@@ -4,7 +4,7 @@
 //! intents are judged by the product's own `sight`, `asks` and `means`; the truth is kept separately, in [`Truth`].
 
 use super::deep;
-use crate::decide::board::{Known, Seen, Sight, Source, Standing, Unused, Use, asks, means, sight};
+use crate::decide::board::{ItemState, Known, Seen, Sight, Source, Unused, Use, asks, means, sight};
 use crate::decide::gates::testing;
 use crate::model::board::Intent;
 use crate::model::stage::Stage;
@@ -26,7 +26,7 @@ enum On {
 struct Truth {
     wait: u8,
     /// The asking status had been on the item in that wait.
-    stood: bool,
+    shown_status: bool,
     /// And `orch` knew it, from a read or from the board's answer to its own write.
     known: bool,
 }
@@ -74,7 +74,7 @@ struct World {
     wait: u8,
     asked: bool,
     /// The truth about the present wait.
-    stood: bool,
+    shown_status: bool,
     known: bool,
     item: Item,
     row: On,
@@ -145,12 +145,12 @@ impl World {
             read.moved = true;
             read.ours |= ours;
         }
-        self.stands();
+        self.check_asked();
     }
 
     /// The truth: the asking status is on the item in this wait.
-    fn stands(&mut self) {
-        self.stood |= self.waiting && self.item.on == On::Asking;
+    fn check_asked(&mut self) {
+        self.shown_status |= self.waiting && self.item.on == On::Asking;
     }
 
     /// As `engine::boards::one`; whether it is recorded.
@@ -204,8 +204,8 @@ fn edges(w: &World, s: &Setting) -> Vec<(String, World)> {
     if !w.waiting && w.wait < 2 {
         edge("it begins to wait", &|w| {
             (w.waiting, w.wait, w.asked) = (true, w.wait + 1, false);
-            (w.stood, w.known) = (false, false);
-            w.stands();
+            (w.shown_status, w.known) = (false, false);
+            w.check_asked();
             w.message = Message::Open;
         });
     }
@@ -227,7 +227,7 @@ fn edges(w: &World, s: &Setting) -> Vec<(String, World)> {
         }
         edge(&format!("a person sets {on:?}"), &|w| {
             w.acts = w.acts.saturating_sub(u8::from(!fair));
-            let set = Truth { wait: w.wait, stood: w.waiting && w.stood, known: w.waiting && w.known };
+            let set = Truth { wait: w.wait, shown_status: w.waiting && w.shown_status, known: w.waiting && w.known };
             w.put(Item { on, set: intent(on).map(|_| set) }, false);
         });
     }
@@ -310,17 +310,17 @@ fn sends(w: &World, s: &Setting, edge: &mut Push<'_>) {
 fn uses(w: &mut World, s: &Setting) {
     let (kind, answers, set) = w.intents.remove(0);
     let task = w.task(s);
-    let standing = Standing {
+    let item_state = ItemState {
         task: Some(&task),
         busy: false,
         seen_other_since_end: true,
         stop_on: true,
         answers: answers.map(i64::from),
     };
-    match means(kind, &standing) {
+    match means(kind, &item_state) {
         Use::Release(_) => {
             let set = set.expect("only people answer");
-            assert!(set.stood && set.wait == w.wait, "an answer from before the question counts: {set:?} {w:?}");
+            assert!(set.shown_status && set.wait == w.wait, "an answer from before the question counts: {set:?} {w:?}");
             w.waiting = false;
             w.over = true;
         }
@@ -341,7 +341,7 @@ fn explore(s: &Setting) -> usize {
         over: false,
         wait: 0,
         asked: false,
-        stood: false,
+        shown_status: false,
         known: false,
         item,
         row: On::Other,

@@ -65,13 +65,13 @@ pub fn decided(before: &World, after: &World, i: usize, s: &Setting, decision: &
 }
 
 /// The product's change of a row and the world's own model of it are the same.
-pub fn agree(row: &Task, told: &Task) {
+pub fn agree(row: &Task, modelled: &Task) {
     let of = |t: &Task| {
         let held = (t.blocked_reason.is_some(), t.held_findings.is_some(), t.withdrawn.is_some());
         let rounds = (t.attempt, t.findings_same, t.rework);
         (t.stage, t.waiting_for, t.released, held, rounds, t.critical.clone(), t.watch, t.stop_requested_at)
     };
-    assert_eq!(of(row), of(told), "Task::apply and the exploration differ");
+    assert_eq!(of(row), of(modelled), "Task::apply and the exploration differ");
 }
 
 fn green(t: &T, s: &Setting, i: usize) -> bool {

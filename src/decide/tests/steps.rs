@@ -507,12 +507,12 @@ fn retry(w: &mut World, i: usize, s: &Setting) {
             Decision::Rollback { why: "retried".into(), findings, squash: false, same: 0, budget: Budget::Counts };
         return apply(w, i, s, &decision);
     }
-    let stands: Vec<_> =
+    let still_fresh: Vec<_> =
         t.rows.iter().filter(|r| r.fresh && r.verdict == V::Pass && by_agent(r.gate)).copied().collect();
     let stage = t.stage;
     enter(t, Along::Repeat, stage);
     for row in &mut t.rows {
-        row.fresh = stands.iter().any(|r| r.gate == row.gate);
+        row.fresh = still_fresh.iter().any(|r| r.gate == row.gate);
     }
     let stopped = t.stop;
     if let Some(d) = t.deploy.as_mut().filter(|d| d.ours && stage == Stage::Deploy && !stopped) {

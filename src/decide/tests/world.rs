@@ -442,7 +442,7 @@ impl World {
             cooldowns: vec![],
             day_micros: 0,
             task_micros: std::collections::BTreeMap::new(),
-            dearest: std::collections::BTreeMap::new(),
+            most_expensive: std::collections::BTreeMap::new(),
             free_mb: None,
             confinement: vec![],
             now: stamp(),

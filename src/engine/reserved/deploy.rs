@@ -30,7 +30,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The interval between two checks for a result.
-const LOOK_MS: i64 = 2000;
+const POLL_MS: i64 = 2000;
 
 /// The wrapper: its O_EXCL `started` is the only right to run the command (RULE-35).
 pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>> {
@@ -202,7 +202,7 @@ pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let status = deploy_result::read(&Seen { own: own.as_ref(), file: text.as_deref(), nonce_hash }, &of, over);
     if let DeployStatus::Pending { why } = &status {
         return Ok(Some(Settlement {
-            end: End::Again { at: now.wall_ms + LOOK_MS, why: why.clone() },
+            end: End::Again { at: now.wall_ms + POLL_MS, why: why.clone() },
             ..Settlement::default()
         }));
     }
@@ -284,11 +284,12 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
         tracing::warn!(task = %task.key, "what was built for the deploy is still there: {e:#}");
     }
     let found = DeployOutcome { id: d.id.clone(), result };
-    let told = text.map(|t| (format!("14-{}", d.id), crate::render::evidence::comment(Artefact::DeployLog, &t)));
+    let artefact_comment =
+        text.map(|t| (format!("14-{}", d.id), crate::render::evidence::comment(Artefact::DeployLog, &t)));
     Ok(Some(Settlement {
         evidence: vec![evidence],
         deploy: Some(found),
-        comments: told.into_iter().collect(),
+        comments: artefact_comment.into_iter().collect(),
         ..Settlement::default()
     }))
 }

@@ -323,7 +323,7 @@ fn with(mut row: NewEvidence, add: impl FnOnce(&mut Code)) -> NewEvidence {
 }
 
 /// An artefact of `orch`'s own as a comment (PIPE-5): once per head and verdict.
-pub fn told(name: Artefact, head: &Sha, verdict: EvidenceVerdict, text: &str) -> (String, String) {
+pub fn artefact_comment(name: Artefact, head: &Sha, verdict: EvidenceVerdict, text: &str) -> (String, String) {
     let number = name.as_str().split('-').next().unwrap_or_default();
     (format!("{number}-{}-{verdict}", head.short()), crate::render::evidence::comment(name, text))
 }

@@ -1,6 +1,6 @@
 //! The `scan` job: secrets and dependencies of the task's range, before any update of the branch (SHIP-1).
 
-use super::{answered, bench, keep, resting_on, row, told};
+use super::{answered, artefact_comment, bench, keep, resting_on, row};
 use crate::adapters::git::Mirror;
 use crate::adapters::scan::{self, Feeds, ScanRequest, ScanTools};
 use crate::config::{Project, Security, Tools};
@@ -65,7 +65,7 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         EvidenceVerdict::Pass | EvidenceVerdict::Missing | EvidenceVerdict::ToolError => vec![],
     };
     let mut done = answered(resting_on(row(&bench, run, Gate::SecurityGate, verdict, why, findings, secret)?, &kept));
-    done.comments.push(told(Artefact::SecurityReport, &bench.subject, verdict, &text));
+    done.comments.push(artefact_comment(Artefact::SecurityReport, &bench.subject, verdict, &text));
     Ok(Some(done))
 }
 

@@ -1,6 +1,6 @@
 //! The `staging` job: the declared checks on the task's head, folded into a verdict (SHIP-3).
 
-use super::{answered, bench, ending, keep, output, resting_on, row, told};
+use super::{answered, artefact_comment, bench, ending, keep, output, resting_on, row};
 use crate::adapters::probe::ProbeCtx;
 use crate::decide::gates::verdict::{self, finding};
 use crate::decide::staging::Tolerance;
@@ -62,6 +62,6 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let findings =
         if verdict == EvidenceVerdict::Fail { vec![finding("staging", &text, "15-staging-log.md")] } else { vec![] };
     let mut done = answered(resting_on(row(&bench, run, Gate::StagingStatus, verdict, why, findings, false)?, &kept));
-    done.comments.push(told(Artefact::StagingLog, &bench.subject, verdict, &text));
+    done.comments.push(artefact_comment(Artefact::StagingLog, &bench.subject, verdict, &text));
     Ok(Some(done))
 }

@@ -233,13 +233,13 @@ impl Redactor {
         })
     }
 
-    /// Writes `text` up to `cut` with labels for the hits; `told`: the first one's was written before. Returns how many
+    /// Writes `text` up to `cut` with labels for the hits; `labelled`: the first one's was written before. Returns how many
     /// bytes past the cut belong to a secret that was labelled.
-    fn write(&self, out: &mut Vec<u8>, text: &[u8], hits: &[Hit], cut: usize, told: bool) -> usize {
+    fn write(&self, out: &mut Vec<u8>, text: &[u8], hits: &[Hit], cut: usize, labelled: bool) -> usize {
         let (mut at, mut past) = (0, 0);
         for (n, hit) in hits.iter().enumerate().take_while(|(_, hit)| hit.at.start < cut) {
             out.extend_from_slice(text.get(at..hit.at.start).unwrap_or_default());
-            if n > 0 || !told {
+            if n > 0 || !labelled {
                 out.extend_from_slice(format!("[secret: {}]", self.name(hit.name)).as_bytes());
             }
             at = hit.at.end.min(cut);

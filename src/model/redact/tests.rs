@@ -73,9 +73,9 @@ fn bnd_4_a_secret_is_found_in_every_form_in_which_programs_write_one() {
 fn a_short_value_is_none_and_a_name_says_nothing_but_itself() {
     assert_eq!(known(&["seven77", "", "\n"]).text("seven77 here"), "seven77 here");
     assert_eq!(known(&["line one\nx\nline two!\n"]).text("> line two! x line one"), "> [secret: a.b] x [secret: a.b]");
-    let odd = Redactor::new([("\"<b>\u{1b}[2J", "open sesame")]);
-    assert_eq!(odd.text("open sesame"), "[secret: __b___2J]");
-    assert!(!format!("{odd:?}").contains("sesame"));
+    let empty = Redactor::new([("\"<b>\u{1b}[2J", "open sesame")]);
+    assert_eq!(empty.text("open sesame"), "[secret: __b___2J]");
+    assert!(!format!("{empty:?}").contains("sesame"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::render::board::dollars;
 use crate::render::card::escape;
 use crate::render::cells::grouped;
 use crate::render::report::span;
-use crate::render::story::Told;
+use crate::render::story::StoryEntry;
 
 /// Events shown; of a longer story, the newest ones.
 const EVENTS: usize = 1000;
@@ -26,7 +26,7 @@ pub struct TaskPage {
     pub item: Option<String>,
     pub cost: String,
     /// Local time and event, oldest first.
-    pub story: Vec<(String, Told)>,
+    pub story: Vec<(String, StoryEntry)>,
     /// Oldest first.
     pub verdicts: Vec<Verdict>,
     /// What is to be fixed now; empty where documents are left out.
@@ -161,10 +161,10 @@ fn story(t: &TaskPage) -> String {
         ));
     }
     out.push_str("<ol class=\"story\">\n");
-    for (at, told) in t.story.iter().skip(skipped) {
-        let under: String = told.under.iter().map(|f| format!("<li>{}</li>", escape(f))).collect();
+    for (at, entry) in t.story.iter().skip(skipped) {
+        let under: String = entry.under.iter().map(|f| format!("<li>{}</li>", escape(f))).collect();
         let under = if under.is_empty() { under } else { format!("<ul>{under}</ul>") };
-        out.push_str(&format!("<li><span class=\"soft\">{}</span> {}{under}</li>\n", escape(at), escape(&told.line)));
+        out.push_str(&format!("<li><span class=\"soft\">{}</span> {}{under}</li>\n", escape(at), escape(&entry.line)));
     }
     out.push_str("</ol>\n");
     out

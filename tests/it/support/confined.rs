@@ -133,13 +133,13 @@ impl Place {
 
     /// Runs it to its end, and prints its output if it failed to start.
     pub fn go(&self, spec: &Spec) -> Exit {
-        self.tell(spec, &mut |_| Control::Go).unwrap_or_else(|e| panic!("{e}; {}", self.err()))
+        self.run_with(spec, &mut |_| Control::Go).unwrap_or_else(|e| panic!("{e}; {}", self.err()))
     }
 
-    pub fn tell(&self, spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
+    pub fn run_with(&self, spec: &Spec, on_event: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
         for name in ["state/out", "state/err"] {
             let _ = std::fs::remove_file(self.path(name));
         }
-        child::run(spec, tell)
+        child::run(spec, on_event)
     }
 }

@@ -273,8 +273,8 @@ impl FakeGitea {
     }
 
     /// A person merges it on the site, against `orch`'s expectation.
-    pub fn merge_by_hand(&self, number: i64) {
-        self.data().land_by_hand(&self.repo, number);
+    pub fn merge_as_person(&self, number: i64) {
+        self.data().land_as_person(&self.repo, number);
     }
 }
 
@@ -297,7 +297,7 @@ impl Data {
     }
 
     /// A person merges it on the site, in a hook.
-    pub fn land_by_hand(&mut self, repo: &Path, number: i64) {
+    pub fn land_as_person(&mut self, repo: &Path, number: i64) {
         assert!(self.land(repo, number, "merge", "by hand", true).is_ok());
     }
 

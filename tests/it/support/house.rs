@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than any wait here takes, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const TIMEOUT: Duration = Duration::from_secs(90);
 
 const AGENT: &str = r#"#!/bin/sh
 set -e
@@ -329,7 +329,7 @@ impl House {
             if let Some(found) = done() {
                 return found;
             }
-            assert!(start.elapsed() < PATIENCE, "{what} did not happen; {}", self.trouble());
+            assert!(start.elapsed() < TIMEOUT, "{what} did not happen; {}", self.supervisor_logs());
             std::thread::sleep(Duration::from_millis(40));
         }
     }
@@ -354,7 +354,7 @@ impl House {
     }
 
     /// The supervisors' logs, for a failed test.
-    fn trouble(&self) -> String {
+    fn supervisor_logs(&self) -> String {
         let mut text = String::new();
         for entry in std::fs::read_dir(self.path("state/runs")).into_iter().flatten().flatten() {
             for name in ["supervisor.log", "stderr.log"] {

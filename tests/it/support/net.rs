@@ -103,7 +103,7 @@ impl Authority {
         command.arg(self.path("net.py")).args([kind, what]).args([self.path("server.pem"), self.path("server.key")]);
         let child = command.stdin(Stdio::null()).stdout(out).stderr(Stdio::null()).spawn().unwrap();
         let mut helper = Helper { child, port: 0, log };
-        let bound = std::time::Instant::now() + super::house::PATIENCE;
+        let bound = std::time::Instant::now() + super::house::TIMEOUT;
         while helper.port == 0 {
             assert!(std::time::Instant::now() < bound, "the helper did not start");
             std::thread::sleep(std::time::Duration::from_millis(5));

@@ -48,7 +48,7 @@ impl Scene {
     }
 
     /// Every message is delivered.
-    pub fn told(&self) {
+    pub fn deliver_all(&self) {
         self.house.until("all is told", || {
             self.house.tick();
             self.house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
@@ -59,7 +59,7 @@ impl Scene {
         self.house.meta(key).map_or(0, |t| t.parse().unwrap())
     }
 
-    pub fn told_board_only(&self) {
+    pub fn deliver_board_only(&self) {
         self.house.until("the board is told", || {
             self.house
                 .query("SELECT id FROM outbox WHERE state = 'open' AND sink = 'board_status'")

@@ -61,9 +61,9 @@ impl Seeded {
 
     /// A work item on the local board that starts nothing.
     pub fn item(&self, title: &str) -> String {
-        let (code, told) = self.json(&["new", title, "--draft"]);
-        assert_eq!(code, 0, "{told}");
-        told["key"].as_str().unwrap().to_owned()
+        let (code, printed) = self.json(&["new", title, "--draft"]);
+        assert_eq!(code, 0, "{printed}");
+        printed["key"].as_str().unwrap().to_owned()
     }
 }
 

@@ -119,7 +119,7 @@ impl Issues {
             };
             found.requests += 1;
             for row in &rows {
-                self.take_in(row, &mut found)?;
+                self.import(row, &mut found)?;
             }
             if Api::is_last(rows.len()) {
                 return Ok(found);
@@ -138,7 +138,7 @@ impl Issues {
         Ok(self.read(&issue.number.to_string())?.map_or(issue, |(whole, _)| whole))
     }
 
-    fn take_in(&self, row: &Value, found: &mut Listing) -> Result<()> {
+    fn import(&self, row: &Value, found: &mut Listing) -> Result<()> {
         let problem = |why: String| {
             let number = row.get("number").and_then(Value::as_u64).map_or_else(|| "?".to_owned(), |n| n.to_string());
             let key = Key::parse(&format!("{}-{number}", self.key)).ok();
@@ -310,7 +310,7 @@ impl Issues {
     /// locked issue refuses is dropped.
     pub fn comment(&self, number: &str, marker: &str, said: &str) -> Result<bool> {
         let mark = format!("<!-- {marker} -->");
-        let stands = || -> Result<bool> {
+        let is_set = || -> Result<bool> {
             for row in self.all(&format!("issues/{number}/comments"), &[])? {
                 let author = row.get("user").map(|u| text(u, "login")).unwrap_or_default();
                 if text(&row, "body").trim_start().starts_with(&mark) && self.api.is_me(&author).map_err(error)? {
@@ -319,7 +319,7 @@ impl Issues {
             }
             Ok(false)
         };
-        if stands()? {
+        if is_set()? {
             return Ok(false);
         }
         let said: String = said.chars().take(MAX_COMMENT).collect();
@@ -330,7 +330,7 @@ impl Issues {
                 Some((issue, _)) if issue.locked => Ok(false),
                 Some(_) | None => Err(e),
             },
-            Err(e @ BoardError::UnknownOutcome(_)) => match stands() {
+            Err(e @ BoardError::UnknownOutcome(_)) => match is_set() {
                 Ok(true) => Ok(true),
                 Ok(false) | Err(_) => Err(e),
             },

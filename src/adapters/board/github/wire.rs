@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn gh_2_the_newest_labelled_event_says_who_and_a_bots_hand_is_told() {
+    fn gh_2_the_newest_labelled_event_says_who_and_a_bots_hand_is_reported() {
         let event = |id: u64, what: &str, who: Value, app: Value| json!({"id": id, "event": what, "actor": who, "label": {"name": "orch: Approved"}, "performed_via_github_app": app});
         let person = |name: &str| json!({"login": name, "type": "User"});
         let all = [

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// The longest time between two [`Event::Tick`]s.
 const TICK: Duration = Duration::from_secs(1);
 /// How long after its grace a node may take to report the end that it was asked for.
-const TOLD: Duration = Duration::from_secs(75);
+const ANSWER: Duration = Duration::from_secs(75);
 /// How long srun may take to exit after its node reported the end; without a controller it takes ten seconds longer.
 const AFTER: Duration = Duration::from_secs(20);
 /// Between two polls of the queue: the first, and the longest.
@@ -205,7 +205,7 @@ impl Job {
             lost: streams.1.clone(),
         };
         match fate(known) {
-            Fate::Told(ended) => {
+            Fate::Reported(ended) => {
                 let by = match (&ended.by, &state.asked) {
                     (By::Wall, _) => Some(EndedBy::Wall),
                     (By::Stall, _) => Some(EndedBy::Stall),
@@ -384,7 +384,7 @@ impl Play<'_> {
     fn turn(&mut self, way: Way) -> Option<Duration> {
         match way {
             Way::On => None,
-            Way::Asked => Some(self.spec.grace + TOLD),
+            Way::Asked => Some(self.spec.grace + ANSWER),
             Way::Back => {
                 // TERM to an srun whose job is pending cancels the job.
                 self.link.signal(Signal::TERM);

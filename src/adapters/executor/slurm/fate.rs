@@ -24,7 +24,7 @@ pub struct Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// The node's report counts.
-    Told(Ended),
+    Reported(Ended),
     /// One of Slurm's limits: named, and counted.
     Limit(String),
     /// Nobody asked for the end: nothing is spent.
@@ -53,7 +53,7 @@ pub fn fate(known: &Known) -> Fate {
                 Fate::Lost("its node heard nothing from here for slurm.silence_s, and ended it".to_owned())
             }
             By::Itself | By::Wall | By::Stall | By::Stop | By::Silence | By::Slurm | By::Bound(_) => {
-                Fate::Told(ended.clone())
+                Fate::Reported(ended.clone())
             }
         },
         (None, true) => {
@@ -115,7 +115,7 @@ mod tests {
 
     fn short(fate: &Fate) -> &'static str {
         match fate {
-            Fate::Told(_) => "told",
+            Fate::Reported(_) => "reported",
             Fate::Limit(_) => "limit",
             Fate::Lost(_) => "lost",
             Fate::Refused(_) => "refused",
@@ -133,12 +133,12 @@ mod tests {
             ..Known::default()
         };
         for (known, expected) in [
-            (run(ended(By::Itself, 0), "COMPLETED", 0), "told"),
-            (run(ended(By::Itself, 3), "FAILED", 3), "told"),
-            (run(ended(By::Itself, 2), "COMPLETED", 0), "told"),
-            (run(ended(By::Wall, 143), "COMPLETING", 0), "told"),
+            (run(ended(By::Itself, 0), "COMPLETED", 0), "reported"),
+            (run(ended(By::Itself, 3), "FAILED", 3), "reported"),
+            (run(ended(By::Itself, 2), "COMPLETED", 0), "reported"),
+            (run(ended(By::Wall, 143), "COMPLETING", 0), "reported"),
             // The controller is unavailable: the node's report is enough.
-            (run(ended(By::Itself, 0), "", 0), "told"),
+            (run(ended(By::Itself, 0), "", 0), "reported"),
             // srun exited with 0 for each of these.
             (run(None, "CANCELLED", 0), "lost"),
             (run(None, "TIMEOUT", 0), "limit"),
@@ -154,9 +154,9 @@ mod tests {
             // The parent of a child that was killed for memory exits 0.
             (run(ended(By::Itself, 0), "OUT_OF_MEMORY", 0), "limit"),
             (run(None, "OUT_OF_MEMORY", 1), "limit"),
-            (run(ended(By::Bound("memory".into()), 137), "COMPLETED", 0), "told"),
-            (Known { asked: true, ..run(ended(By::Stop, 137), "CANCELLED", 0) }, "told"),
-            (Known { asked: true, ..run(ended(By::Slurm, 137), "CANCELLED", 0) }, "told"),
+            (run(ended(By::Bound("memory".into()), 137), "COMPLETED", 0), "reported"),
+            (Known { asked: true, ..run(ended(By::Stop, 137), "CANCELLED", 0) }, "reported"),
+            (Known { asked: true, ..run(ended(By::Slurm, 137), "CANCELLED", 0) }, "reported"),
         ] {
             let found = fate(&known);
             assert_eq!(short(&found), expected, "{known:?}: {found:?}");

@@ -49,13 +49,13 @@ pub fn serve() -> io::Result<()> {
         let mut again = Command::new(std::env::current_exe()?);
         return Err(again.arg("confine-exec").env_clear().env("PATH", PATH).env(JOB, job).exec());
     }
-    let told = Arc::new(Told::default());
-    signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&told.slurm))?;
+    let signals = Arc::new(Signals::default());
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&signals.slurm))?;
     process::become_subreaper()?;
     let mut reader = Reader::new(None);
     let first = first(&mut reader);
     let nonce = reader.nonce().unwrap_or("none").to_owned();
-    let mut host = Host { nonce, told: Arc::clone(&told) };
+    let mut host = Host { nonce, signals: Arc::clone(&signals) };
     fcntl_setfl(stdout(), fcntl_getfl(stdout())? | OFlags::NONBLOCK)?;
     let (order, input) = match first {
         Ok(both) => both,
@@ -68,7 +68,7 @@ pub fn serve() -> io::Result<()> {
         host.refuse(Because::Folders, Held::Unconfined, why);
         return Ok(());
     }
-    told.listen(reader, Duration::from_millis(order.silence_ms))?;
+    signals.listen(reader, Duration::from_millis(order.silence_ms))?;
     play(&order, &input, &mut host);
     Ok(())
 }
@@ -141,18 +141,18 @@ fn folders(order: &Order) -> Result<(), String> {
 
 /// What has been heard that ends a run.
 #[derive(Debug, Default)]
-struct Told {
+struct Signals {
     stop: AtomicBool,
     /// Nothing more can be heard.
     deaf: AtomicBool,
     slurm: Arc<AtomicBool>,
     silence_ms: AtomicU64,
-    /// When a frame last came, in milliseconds since [`Told::begun`].
+    /// When a frame last came, in milliseconds since [`Signals::begun`].
     heard_ms: AtomicU64,
     begun: OnceLock<Instant>,
 }
 
-impl Told {
+impl Signals {
     fn now_ms(&self) -> u64 {
         let begun = self.begun.get_or_init(Instant::now);
         u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -162,14 +162,14 @@ impl Told {
     fn listen(self: &Arc<Self>, mut reader: Reader, silence: Duration) -> io::Result<()> {
         self.silence_ms.store(u64::try_from(silence.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
         self.heard_ms.store(self.now_ms(), Ordering::SeqCst);
-        let told = Arc::clone(self);
+        let signals = Arc::clone(self);
         let hear = move || {
             loop {
                 match reader.next::<ToNode>() {
                     Ok(Some((say, _))) => {
-                        told.heard_ms.store(told.now_ms(), Ordering::SeqCst);
+                        signals.heard_ms.store(signals.now_ms(), Ordering::SeqCst);
                         if say == ToNode::Stop {
-                            told.stop.store(true, Ordering::SeqCst);
+                            signals.stop.store(true, Ordering::SeqCst);
                         }
                         continue;
                     }
@@ -184,7 +184,7 @@ impl Told {
                     Ok(Heard::End) | Err(_) => break,
                 }
             }
-            told.deaf.store(true, Ordering::SeqCst);
+            signals.deaf.store(true, Ordering::SeqCst);
         };
         std::thread::Builder::new().name("hear".into()).stack_size(256 << 10).spawn(hear).map(drop)
     }
@@ -212,7 +212,7 @@ impl Told {
 /// The reader of what this node sends.
 struct Host {
     nonce: String,
-    told: Arc<Told>,
+    signals: Arc<Signals>,
 }
 
 impl Host {
@@ -224,7 +224,7 @@ impl Host {
             match rustix::io::write(stdout(), rest) {
                 Ok(n) => rest = rest.get(n..).unwrap_or_default(),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if !self.told.alone() => wait(stdout()),
+                Err(Errno::AGAIN) if !self.signals.alone() => wait(stdout()),
                 Err(_) => return,
             }
         }
@@ -269,7 +269,7 @@ fn play(order: &Order, input: &[u8], host: &mut Host) {
         Err(e) => return host.refuse(Because::NotStarted, held, format!("on {node}: {e}")),
     };
     let mut by = None;
-    let told = Arc::clone(&host.told);
+    let signals = Arc::clone(&host.signals);
     let played = child::run(&spec.0, &mut |event| {
         match event {
             Event::Starting => {}
@@ -278,11 +278,11 @@ fn play(order: &Order, input: &[u8], host: &mut Host) {
             Event::Stderr(bytes) => host.say(&ToHost::Stderr, bytes),
             Event::Tick => {}
         }
-        by = by.take().or_else(|| told.end());
+        by = by.take().or_else(|| signals.end());
         if by.is_some() { Control::End("asked to".to_owned()) } else { Control::Go }
     });
     // Slurm's TERM reaches the command as well, and may have ended it before it was noticed here.
-    let by = by.or_else(|| told.slurm.load(Ordering::SeqCst).then_some(By::Slurm));
+    let by = by.or_else(|| signals.slurm.load(Ordering::SeqCst).then_some(By::Slurm));
     let seen = order.root.join(format!("{SEEN}{}", host.nonce));
     if let Err(e) = std::fs::write(&seen, b"") {
         tracing::warn!("{}: {e}", seen.display());

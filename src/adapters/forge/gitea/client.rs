@@ -1,7 +1,7 @@
 //! Reads, pull requests, statuses, comments and probes. Every write reads first, and again when its answer is lost.
 
 use super::{Gitea, wire};
-use crate::adapters::forge::look::{again, cut, mark};
+use crate::adapters::forge::merge_state::{again, cut, mark};
 use crate::adapters::forge::{
     Account, BranchRule, CommentOutcome, CommitStatus, Forge, ForgeError, ForgeVersion, Landing, MergeOutcome, Product,
     Protection, PullRequest, PullState, RepoInfo, StatusState,
@@ -233,18 +233,18 @@ impl Forge for Gitea {
             return Err(ForgeError::Invalid(format!("a status {state} of context {context:?} can't be posted")));
         }
         let description = cut(description, MAX_DESCRIPTION);
-        let stands = |list: Vec<CommitStatus>| {
+        let is_posted = |list: Vec<CommitStatus>| {
             let newest = list.into_iter().filter(|s| s.context == context).max_by_key(|s| s.id);
             newest.is_some_and(|s| s.state == state && s.description == description)
         };
-        if stands(self.statuses(sha)?) {
+        if is_posted(self.statuses(sha)?) {
             return Ok(false);
         }
         let body = json!({"state": state.as_str(), "context": context, "description": description});
         match self.write(Method::Post, &self.at(&format!("statuses/{sha}")), &body) {
             Ok(_) => Ok(true),
             Err(e @ ForgeError::UnknownOutcome(_)) => {
-                if stands(again(&e, self.statuses(sha))?) {
+                if is_posted(again(&e, self.statuses(sha))?) {
                     Ok(true)
                 } else {
                     Err(e)
@@ -257,18 +257,18 @@ impl Forge for Gitea {
     fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
         let mark = mark(marker)?;
         let path = format!("issues/{number}/comments");
-        let stands = || -> Result<bool> {
+        let is_posted = || -> Result<bool> {
             let rows = self.all(&path, &[])?;
             Ok(rows.iter().any(|row| wire::text(row, "body").trim_start().starts_with(&mark)))
         };
-        if stands()? {
+        if is_posted()? {
             return Ok(CommentOutcome::Present);
         }
         let body = json!({"body": format!("{mark}\n{}", cut(body, MAX_COMMENT))});
         match self.write(Method::Post, &self.at(&path), &body) {
             Ok(_) => Ok(CommentOutcome::Posted),
             Err(e @ ForgeError::UnknownOutcome(_)) => {
-                if again(&e, stands())? {
+                if again(&e, is_posted())? {
                     Ok(CommentOutcome::Posted)
                 } else {
                     Err(e)

@@ -1,7 +1,7 @@
 //! The merge (services §2.4). The forge's answer is a hint; what counts is what is on the base afterwards (RULE-5).
 
 use super::{Gitea, MergeVia, wire};
-use crate::adapters::forge::look::{Look, again, conflict};
+use crate::adapters::forge::merge_state::{MergeState, again, conflict};
 use crate::adapters::forge::{Awaited, Forge, ForgeError, Landing, MergeOutcome};
 use crate::adapters::git::cmd::GitError;
 use crate::adapters::git::{MergeMethod, Mirror, PushOutcome};
@@ -23,7 +23,7 @@ impl Gitea {
     /// See `Forge::merge`.
     pub fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {
         // Right before the merge: old servers ignore `head_commit_id`, and none guards the base.
-        if let Some(outcome) = self.look(mirror, number, landing)?.settled(landing)? {
+        if let Some(outcome) = self.merge_state(mirror, number, landing)?.settled(landing)? {
             return Ok(outcome);
         }
         let answer = match self.via {
@@ -33,8 +33,9 @@ impl Gitea {
                 Err(e) => Answer::NotPushed(e),
             },
         };
-        let look = self.look(mirror, number, landing).and_then(|look| look.settled(landing));
-        match again(&answer, look)? {
+        let merge_state =
+            self.merge_state(mirror, number, landing).and_then(|merge_state| merge_state.settled(landing));
+        match again(&answer, merge_state)? {
             Some(outcome) => Ok(outcome),
             None => self.judge(mirror, landing, answer),
         }
@@ -64,8 +65,8 @@ impl Gitea {
         }
     }
 
-    fn look(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<Look> {
-        Look::take(&|| self.pull(number), mirror, landing)
+    fn merge_state(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeState> {
+        MergeState::take(&|| self.pull(number), mirror, landing)
     }
 
     /// Not landed, head and base unchanged, the pull request open: only now the words of the answer count.

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_that_ignores_the_head_is_told() {
+    fn a_version_that_ignores_the_head_is_reported() {
         for good in [
             "1.16.0",
             "1.16.0+dev",

@@ -2,7 +2,7 @@
 //! up.
 
 use super::{Github, wire};
-use crate::adapters::forge::look::{again, cut};
+use crate::adapters::forge::merge_state::{again, cut};
 use crate::adapters::forge::{CommitStatus, ForgeError, StatusState};
 use crate::adapters::http::Method;
 use crate::model::ids::Sha;
@@ -39,7 +39,7 @@ impl Github {
     /// The newest of each suite: workflows of several events report several runs of one name.
     fn check_runs(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
         let path = self.at(&format!("commits/{sha}/check-runs"));
-        let rows = self.told(&path, self.api.all(&path, &[("filter", "latest")], "check_runs"))?;
+        let rows = self.or_unseen(&path, self.api.all(&path, &[("filter", "latest")], "check_runs"))?;
         // A run of another head says nothing about this one.
         let of_head = |row: &&Value| row.get("head_sha").and_then(Value::as_str).is_none_or(|s| s == sha.as_str());
         rows.iter().filter(of_head).map(|row| wire::check(row).map_err(ForgeError::Invalid)).collect()
@@ -49,11 +49,11 @@ impl Github {
     fn jobs(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
         let path = self.at("actions/runs");
         let query = [("head_sha", sha.as_str())];
-        let runs = self.told(&path, self.api.all(&path, &query, "workflow_runs"))?;
+        let runs = self.or_unseen(&path, self.api.all(&path, &query, "workflow_runs"))?;
         let mut jobs = Vec::new();
         for id in runs.iter().filter_map(|run| run.get("id").and_then(Value::as_u64)) {
             let path = self.at(&format!("actions/runs/{id}/jobs"));
-            for row in self.told(&path, self.api.all(&path, &[("filter", "latest")], "jobs"))? {
+            for row in self.or_unseen(&path, self.api.all(&path, &[("filter", "latest")], "jobs"))? {
                 let mut job = wire::check(&row).map_err(ForgeError::Invalid)?;
                 if let Some(run) = &mut job.run {
                     run.app = ACTIONS;
@@ -67,7 +67,7 @@ impl Github {
     /// The newest status of each context. The answer's own `state` is `pending` when there is none, and is not used.
     fn posted(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
         let path = self.at(&format!("commits/{sha}/status"));
-        let rows = self.told(&path, self.api.all(&path, &[], "statuses"))?;
+        let rows = self.or_unseen(&path, self.api.all(&path, &[], "statuses"))?;
         // One that can't be read may be the newest of its context.
         rows.iter().map(|row| wire::status(row).map_err(ForgeError::Invalid)).collect()
     }
@@ -81,18 +81,18 @@ impl Github {
             return Err(ForgeError::Invalid(format!("a status {state} of context {context:?} can't be posted")));
         }
         let description = cut(description, MAX_DESCRIPTION);
-        let stands = |list: Vec<CommitStatus>| {
+        let is_posted = |list: Vec<CommitStatus>| {
             let newest = list.into_iter().filter(|s| s.context == context).max_by_key(|s| s.id);
             newest.is_some_and(|s| s.state == state && s.description == description)
         };
-        if stands(self.posted(sha)?) {
+        if is_posted(self.posted(sha)?) {
             return Ok(false);
         }
         let body = json!({"state": word, "context": context, "description": description});
         match self.write(Method::Post, &self.at(&format!("statuses/{sha}")), &body) {
             Ok(_) => Ok(true),
             Err(e @ ForgeError::UnknownOutcome(_)) => {
-                if stands(again(&e, self.posted(sha))?) {
+                if is_posted(again(&e, self.posted(sha))?) {
                     Ok(true)
                 } else {
                     Err(e)

@@ -1,7 +1,7 @@
 //! Reads, pull requests, comments and probes. Every write reads first, and again when its answer is lost.
 
 use super::{Github, wire};
-use crate::adapters::forge::look::{again, cut, mark};
+use crate::adapters::forge::merge_state::{again, cut, mark};
 use crate::adapters::forge::{
     Account, BranchRule, CommentOutcome, CommitStatus, Forge, ForgeError, ForgeVersion, Landing, MergeOutcome,
     MergeVia, Product, Protection, PullRequest, PullState, RepoInfo, StatusState,
@@ -43,7 +43,7 @@ impl Github {
 
     /// The result of an exchange below the repository: a plain 404 is distinguished from a repository that can't be
     /// seen.
-    pub(super) fn told<T>(&self, path: &str, done: std::result::Result<T, Failure>) -> Result<T> {
+    pub(super) fn or_unseen<T>(&self, path: &str, done: std::result::Result<T, Failure>) -> Result<T> {
         let said = match done {
             Ok(done) => return Ok(done),
             Err(e) => wire::error(e),
@@ -53,11 +53,11 @@ impl Github {
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Value> {
-        self.told(path, self.api.get(path))
+        self.or_unseen(path, self.api.get(path))
     }
 
     pub(super) fn write(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
-        self.told(path, self.api.write(method, path, body))
+        self.or_unseen(path, self.api.write(method, path, body))
     }
 
     /// GitHub hides a private repository from those who may not see it, and then nothing in it is known to be gone.
@@ -151,7 +151,7 @@ impl Github {
     pub(super) fn rules_of(&self, branch: &str) -> Result<wire::Rules> {
         let name = segment(branch);
         let path = self.at(&format!("rules/branches/{name}"));
-        match self.told(&path, self.api.all(&path, &[], "")) {
+        match self.or_unseen(&path, self.api.all(&path, &[], "")) {
             Ok(rows) => Ok(wire::rules(&rows)),
             // An older Enterprise Server has none.
             Err(ForgeError::NotFound(_)) => Ok(wire::Rules::default()),
@@ -176,7 +176,7 @@ impl Github {
     pub fn rights(&self, head: &Sha) -> Vec<(&'static str, Result<()>)> {
         let one = |path: String, query: &[(&str, &str)]| {
             let path = self.at(&path);
-            self.told(&path, self.api.send(&Request::new(Method::Get, &path).query(query))).map(drop)
+            self.or_unseen(&path, self.api.send(&Request::new(Method::Get, &path).query(query))).map(drop)
         };
         vec![
             ("Contents: read", one(format!("commits/{head}"), &[])),
@@ -239,12 +239,12 @@ impl Github {
                 ),
             ),
         ];
-        let stands_in_the_way =
+        let blocks_merge =
             ["creation", "update", "deletion", "non_fast_forward", "branch_name_pattern", "pull_request"];
         Ok(Notes {
             strict: rules.strict,
             refusals: refusals.into_iter().flatten().collect(),
-            task_branches: of_tasks.types.into_iter().filter(|t| stands_in_the_way.contains(&t.as_str())).collect(),
+            task_branches: of_tasks.types.into_iter().filter(|t| blocks_merge.contains(&t.as_str())).collect(),
             // A ruleset makes a branch protected, too.
             classic: classic && rules.types.is_empty(),
         })
@@ -304,7 +304,7 @@ impl Forge for Github {
         let path = self.at("pulls");
         let head_of = format!("{}:{head}", self.owner);
         let rows =
-            self.told(&path, self.api.all(&path, &[("state", "all"), ("head", &head_of), ("base", base)], ""))?;
+            self.or_unseen(&path, self.api.all(&path, &[("state", "all"), ("head", &head_of), ("base", base)], ""))?;
         let mut found: Option<PullRequest> = None;
         for row in &rows {
             // One that can't be read may be the one searched for.
@@ -320,7 +320,7 @@ impl Forge for Github {
     fn recent_heads(&self) -> Result<Vec<Sha>> {
         let path = self.at("pulls");
         let query = [("state", "all"), ("sort", "updated"), ("direction", "desc"), ("per_page", RECENT)];
-        let reply = self.told(&path, self.api.send(&Request::new(Method::Get, &path).query(&query)))?;
+        let reply = self.or_unseen(&path, self.api.send(&Request::new(Method::Get, &path).query(&query)))?;
         let rows = reply.json()?;
         let rows = rows.as_array().ok_or_else(|| ForgeError::Invalid(format!("GET {path}: expected a list")))?;
         Ok(rows.iter().filter_map(|row| wire::pull(row).ok()?.request.head_sha).collect())
@@ -391,8 +391,8 @@ impl Forge for Github {
         let mark = mark(marker)?;
         let path = self.at(&format!("issues/{number}/comments"));
         let wanted = format!("{mark}\n{}", cut(body, MAX_COMMENT));
-        let stands = || -> Result<Option<(u64, bool)>> {
-            for row in self.told(&path, self.api.all(&path, &[], ""))? {
+        let existing = || -> Result<Option<(u64, bool)>> {
+            for row in self.or_unseen(&path, self.api.all(&path, &[], ""))? {
                 let (said, author) =
                     (text(&row, "body"), row.get("user").map(|u| text(u, "login")).unwrap_or_default());
                 if said.trim_start().starts_with(&mark) && self.api.is_me(&author).map_err(wire::error)? {
@@ -404,7 +404,7 @@ impl Forge for Github {
             Ok(None)
         };
         let body = json!({"body": wanted});
-        let sent = match stands()? {
+        let sent = match existing()? {
             Some((_, true)) => return Ok(CommentOutcome::Present),
             Some((id, false)) => {
                 let path = self.at(&format!("issues/comments/{id}"));
@@ -414,7 +414,7 @@ impl Forge for Github {
         };
         match sent {
             Err(e @ ForgeError::UnknownOutcome(_)) => {
-                if again(&e, stands())?.is_some_and(|(_, same)| same) {
+                if again(&e, existing())?.is_some_and(|(_, same)| same) {
                     Ok(CommentOutcome::Posted)
                 } else {
                     Err(e)

@@ -2,7 +2,7 @@
 
 use super::client::without_closing;
 use super::{Github, wire};
-use crate::adapters::forge::look::{Look, again, conflict};
+use crate::adapters::forge::merge_state::{MergeState, again, conflict};
 use crate::adapters::forge::{Awaited, Forge, ForgeError, Landing, MergeOutcome, MergeVia, StatusState};
 use crate::adapters::git::cmd::GitError;
 use crate::adapters::git::{MergeMethod, Mirror, PushOutcome};
@@ -24,9 +24,12 @@ enum Answer {
 impl Github {
     /// See `Forge::merge`.
     pub fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {
-        let look = || Look::take(&|| self.pull(number), mirror, landing).and_then(|look| look.settled(landing));
+        let merge_state = || {
+            MergeState::take(&|| self.pull(number), mirror, landing)
+                .and_then(|merge_state| merge_state.settled(landing))
+        };
         // Right before the merge: `sha` guards the head, and nothing guards the base.
-        if let Some(outcome) = look()? {
+        if let Some(outcome) = merge_state()? {
             return Ok(outcome);
         }
         let answer = match self.via {
@@ -39,7 +42,7 @@ impl Github {
                 Err(e) => Answer::NotPushed(e),
             },
         };
-        match again(&answer, look())? {
+        match again(&answer, merge_state())? {
             Some(outcome) => Ok(outcome),
             None => self.judge(mirror, number, landing, answer),
         }

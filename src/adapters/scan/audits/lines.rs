@@ -104,7 +104,7 @@ impl Tree<'_> {
             }
             let pins = self.text(path).and_then(|text| python::pins(form, &text));
             for include in pins.iter().flat_map(|p| &p.includes) {
-                let wanted = beside(path, include);
+                let wanted = relative_to_file(path, include);
                 if let Some(file) = wanted.and_then(|wanted| self.head.iter().find(|f| f.path == wanted)) {
                     kinds.entry(&file.path).or_insert(Kind::Python(Python::Requirements));
                     waiting.push((&file.path, Python::Requirements));
@@ -212,7 +212,7 @@ impl Tree<'_> {
         loop {
             if let Some(Ok(pins)) = read.get(&at) {
                 for include in &pins.includes {
-                    match beside(&at, include).filter(|wanted| read.contains_key(wanted)) {
+                    match relative_to_file(&at, include).filter(|wanted| read.contains_key(wanted)) {
                         Some(found) => waiting.push(found),
                         None => around.gone.push(include.chars().filter(|c| !c.is_control()).take(60).collect()),
                     }
@@ -252,7 +252,7 @@ fn some(names: &[&str]) -> String {
 }
 
 /// A path named in a file, within the tree; `None` for a URL, an absolute path, or a path that leaves the tree.
-fn beside(file: &str, named: &str) -> Option<String> {
+fn relative_to_file(file: &str, named: &str) -> Option<String> {
     if named.starts_with('/') || named.contains("://") {
         return None;
     }
@@ -284,7 +284,7 @@ mod tests {
             ("a.txt", "/etc/x", None),
             ("a.txt", "https://x/y.txt", None),
         ] {
-            assert_eq!(beside(file, named).as_deref(), found, "{file} {named}");
+            assert_eq!(relative_to_file(file, named).as_deref(), found, "{file} {named}");
         }
     }
 }

@@ -265,13 +265,13 @@ fn one(
     base: Option<&String>,
 ) -> (AuditOutcome, Vec<String>) {
     let file = &line.file;
-    let look = |oid: &str| -> Result<Seen, Doubt> {
+    let audit_once = |oid: &str| -> Result<Seen, Doubt> {
         let content = repo
             .content(oid, LARGEST)
             .ok_or_else(|| doubt(format!("it can't be read, or is larger than {} MiB", LARGEST >> 20)))?;
         auditor.audit(&file.path, line.kind, &content)
     };
-    let seen = match look(&file.oid) {
+    let seen = match audit_once(&file.oid) {
         Ok(seen) => seen,
         Err(doubt) => return (outcome_of(&doubt), Vec::new()),
     };
@@ -281,7 +281,7 @@ fn one(
         _ if seen.advisories.is_empty() => BTreeSet::new(),
         None => BTreeSet::new(),
         Some(oid) if *oid == file.oid => seen.advisories.iter().map(|a| (a.id.clone(), a.package.clone())).collect(),
-        Some(oid) => match look(oid) {
+        Some(oid) => match audit_once(oid) {
             Ok(before) => before.advisories.into_iter().map(|a| (a.id, a.package)).collect(),
             Err(doubt) => {
                 notes.push(format!("the base's file could not be audited, so nothing counts as inherited: {doubt}"));

@@ -272,8 +272,8 @@ impl Data {
                 page(seen, self.label_rows(n))
             }
             ("GET", ["issues", _, "events"]) => {
-                let told = self.events.len().saturating_sub(self.lag);
-                let rows = self.events.iter().take(told).filter(|e| e.number == n).map(event_json).collect();
+                let visible = self.events.len().saturating_sub(self.lag);
+                let rows = self.events.iter().take(visible).filter(|e| e.number == n).map(event_json).collect();
                 page(seen, rows)
             }
             ("GET", ["issues", _, "dependencies", "blocked_by"]) => {

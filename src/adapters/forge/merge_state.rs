@@ -8,13 +8,13 @@ use crate::model::ids::Sha;
 type Result<T> = std::result::Result<T, ForgeError>;
 
 /// The state of the pull request and of the base.
-pub(super) struct Look {
+pub(super) struct MergeState {
     pull: Result<Option<PullRequest>>,
     tip: Sha,
     landed: Option<Sha>,
 }
 
-impl Look {
+impl MergeState {
     /// Reads the pull request before the base, so that a merge in between can't seem to have left no trace.
     pub fn take(
         read: &dyn Fn() -> Result<Option<PullRequest>>,
@@ -78,8 +78,8 @@ pub(super) fn conflict(mirror: &Mirror, landing: &Landing<'_>) -> Result<Option<
 
 /// The check after a write whose outcome is unknown. If it fails, the outcome stays unknown, unless the failure is one
 /// that the caller must heed.
-pub(super) fn again<T>(first: &impl std::fmt::Display, look: Result<T>) -> Result<T> {
-    look.map_err(|second| match second {
+pub(super) fn again<T>(first: &impl std::fmt::Display, merge_state: Result<T>) -> Result<T> {
+    merge_state.map_err(|second| match second {
         ForgeError::Throttled { .. } | ForgeError::Refused { .. } => second,
         ForgeError::NotFound(_)
         | ForgeError::Conflict(_)
