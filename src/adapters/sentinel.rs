@@ -222,7 +222,7 @@ pub fn make_dirs(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Something else stands where `orch` writes one of its files, and no later try writes it: a person has to move it away.
+/// Something else is where `orch` writes one of its files, and no retry can write it: a person has to move it away.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is in the way: orch writes {wanted} there; move it away", path.display())]
 pub struct Occupied {

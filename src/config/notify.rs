@@ -108,7 +108,7 @@ impl Notify {
         Ok(Self { locale, telegram, command, webhook })
     }
 
-    /// Its references to secrets, each with its path and none of an `env`, which is told in [`Notify::envs`].
+    /// Its references to secrets, each with its path and none of an `env`, which [`Notify::envs`] gives.
     pub fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
         let telegram = self.telegram.as_ref().map(|t| ("notify.telegram.token", &t.token));
         let webhook = self.webhook.as_ref().and_then(|w| Some(("notify.webhook.token", w.token.as_ref()?)));

@@ -30,7 +30,7 @@ impl PartialEq for Inputs {
     }
 }
 
-/// The file as it stands, read when somebody asks where a value came from: no step does.
+/// The file as it is, read when somebody asks where a value came from: no step does.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Document {
     text: String,
@@ -124,7 +124,7 @@ impl Config {
     }
 
     /// Every effective setting, its path and its value, of the sections that are `wanted`: asked with the name of each that
-    /// stands at the top or in a project.
+    /// is at the top or in a project.
     fn each(&self, wanted: &dyn Fn(&str) -> bool, out: &mut dyn FnMut(&str, &Value)) {
         let Value::Object(mut all) = serde_json::to_value(self).unwrap_or_default() else { return };
         all.shift_remove("file");

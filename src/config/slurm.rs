@@ -1,4 +1,4 @@
-//! The section `slurm` (CLU-1): what may stand in it, what one kind of job gets, and where runs then have their folders.
+//! The section `slurm` (CLU-1): what it may contain, what one kind of job gets, and where runs then have their folders.
 
 use super::error::ConfigError;
 use super::scalar::Text;
@@ -214,7 +214,7 @@ pub(super) fn area(section: &Slurm, named: bool, state_dir: &Path) -> Result<Pat
     Ok(work_dir.join(installation(state_dir)))
 }
 
-/// What tells one installation from another (RULE-10): eight digits of the state directory's real path, however it is
+/// What distinguishes one installation from another (RULE-10): eight digits of the state directory's real path, however it is
 /// spelled here.
 pub fn installation(state_dir: &Path) -> String {
     use sha2::{Digest, Sha256};

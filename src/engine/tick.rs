@@ -265,7 +265,7 @@ const ANSWERS: &str = "answers.json";
 pub fn hear_answers(ctx: &Ctx, run: RunId) {
     let path = ctx.paths.run(run).join(ANSWERS);
     let Ok(bytes) = std::fs::read(&path) else { return };
-    git::told(serde_json::from_slice(&bytes).unwrap_or_default());
+    git::adopt(serde_json::from_slice(&bytes).unwrap_or_default());
     if let Err(e) = std::fs::remove_file(&path) {
         tracing::debug!("{} stays: {e}", path.display());
     }

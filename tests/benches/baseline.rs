@@ -1,5 +1,5 @@
 //! What `orch` is measured against (`scripts/bench`): minimal programs that do the same database work and nothing else,
-//! and the queue's claim and settle beside a bare loop.
+//! and the queue's claim and settle next to a bare loop.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may fail loudly and prints its figures")]
 
 use orch::adapters::child::{self, Control, Spec};

@@ -108,7 +108,7 @@ struct Rules {
     /// Goes to the supervisor.
     reports: OwnedFd,
     open: AtomicUsize,
-    told: AtomicUsize,
+    reported: AtomicUsize,
 }
 
 /// Serves until the supervisor is gone. Fails if nothing can be accepted.
@@ -125,7 +125,7 @@ pub fn proxy() -> io::Result<()> {
     // Nothing arrives if the run did not start.
     let Some(listener) = receive(stdin())?.into_iter().next().map(TcpListener::from) else { return Ok(()) };
     listener.set_nonblocking(true)?;
-    let rules = Arc::new(Rules { hosts, upstream, reports, open: AtomicUsize::new(0), told: AtomicUsize::new(0) });
+    let rules = Arc::new(Rules { hosts, upstream, reports, open: AtomicUsize::new(0), reported: AtomicUsize::new(0) });
     loop {
         let none = PollFlags::empty();
         let mut fds = [PollFd::new(&listener, PollFlags::IN), PollFd::new(&rules.reports, none)];
@@ -265,7 +265,7 @@ impl Rules {
 
     /// Adds one line to the run's `stderr.log`.
     fn tell(&self, line: &str) {
-        let before = self.told.fetch_add(1, Ordering::SeqCst);
+        let before = self.reported.fetch_add(1, Ordering::SeqCst);
         let line = match before.cmp(&REPORTED) {
             std::cmp::Ordering::Less => clip(line, 400),
             std::cmp::Ordering::Equal => "further refusals are not logged".to_owned(),

@@ -76,7 +76,7 @@ pub fn answers() -> Vec<Answer> {
 }
 
 /// Takes over what another process was answered, as far as it counts still.
-pub fn told(answers: Vec<Answer>) {
+pub fn adopt(answers: Vec<Answer>) {
     for answer in answers.into_iter().filter(|answer| is_fresh(answer.at_ns)) {
         seen(|all| all.entry(answer.mirror).or_default().insert(answer.branch, (answer.head, answer.at_ns)));
     }
@@ -138,7 +138,7 @@ mod tests {
         let old = of("old", now_ns() - FRESH_NS);
         let from_the_future = of("later", now_ns() + FRESH_NS);
         let fresh = of("fresh", now_ns());
-        told(vec![old, from_the_future, fresh.clone()]);
+        adopt(vec![old, from_the_future, fresh.clone()]);
         assert_eq!(known(mirror, "fresh"), Some(Some(head.clone())));
         assert_eq!((known(mirror, "old"), known(mirror, "later")), (None, None));
         assert!(answers().contains(&fresh));

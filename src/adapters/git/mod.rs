@@ -31,7 +31,7 @@ pub use checkout::{CheckedOut, CheckoutPlan, Documents};
 pub(super) use cmd::scrub;
 pub use cmd::{Git, GitError};
 pub use credential::Credential;
-pub use glance::{Answer, Heads, answers, told};
+pub use glance::{Answer, Heads, adopt, answers};
 pub use history::{DiffForm, EntryKind, MAX_FILE, TreeEntry};
 pub use mirror::Mirror;
 pub use push::{DeleteOutcome, PushOutcome};

@@ -142,7 +142,7 @@ pub(super) struct Seen {
     turns: i64,
     /// The event that ends a turn successfully arrived after the last error.
     well: bool,
-    /// The event that ends the work, well or not, was the last one that tells of it.
+    /// The event that ends the work, successful or not, was the last one about it.
     over: bool,
     error: Option<String>,
     /// The last error says that the login is missing or refused.

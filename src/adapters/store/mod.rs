@@ -225,7 +225,7 @@ impl std::ops::Deref for Begun<'_> {
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        // SQLite has ended it by itself where a statement failed badly.
+        // SQLite has already rolled it back if a statement failed badly.
         if self.open && !self.conn.is_autocommit() {
             let ended = self.conn.prepare_cached("ROLLBACK").and_then(|mut s| s.execute([]));
             if let Err(e) = ended {

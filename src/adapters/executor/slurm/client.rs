@@ -86,7 +86,7 @@ impl Elsewhere for Job {
         link.end();
         if state.ended.as_ref().is_some_and(|e| e.left.is_none()) || state.declined.is_some() {
             ledger.phase = Phase::Over;
-            drop(ledger.write(&self.dir));
+            ledger.keep(&self.dir);
             self.settle_once();
         } else {
             self.settle(tell);
@@ -152,7 +152,7 @@ impl Job {
         if look(&mut ledger) {
             Ledger::close(&self.dir);
         } else {
-            drop(ledger.write(&self.dir));
+            ledger.keep(&self.dir);
         }
     }
 
@@ -163,7 +163,7 @@ impl Job {
             if look(&mut ledger) {
                 return Ledger::close(&self.dir);
             }
-            drop(ledger.write(&self.dir));
+            ledger.keep(&self.dir);
             let _ = tell(Event::Tick);
             if ledger::is_asked(&self.dir) {
                 return;
@@ -469,7 +469,7 @@ impl Play<'_> {
         if (self.ledger.job, &self.ledger.reason) != (Some(row.job), &row.reason) {
             self.ledger.job = Some(row.job);
             self.ledger.reason = row.reason;
-            drop(self.ledger.write(&self.job.dir));
+            self.ledger.keep(&self.job.dir);
         }
     }
 }

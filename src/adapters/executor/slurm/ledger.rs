@@ -46,6 +46,13 @@ impl Ledger {
         serde_json::from_slice(&std::fs::read(dir.join(FILE)).ok()?).ok()
     }
 
+    /// Writes it where the run continues without it: a reader then sees an older state and asks Slurm.
+    pub fn keep(&self, dir: &Path) {
+        if let Err(e) = self.write(dir) {
+            tracing::warn!("{} can't be written: {e}", dir.join(FILE).display());
+        }
+    }
+
     /// Fails if it can't be written.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         files::replace(&dir.join(FILE), &serde_json::to_vec(self)?, Some(0o600))
