@@ -12,8 +12,8 @@ use crate::config::{ArtefactsAfterMerge, Project};
 use crate::decide::merge::{self, AtGate};
 use crate::model::branch_write::BranchWrite;
 use crate::model::change::Change;
-use crate::model::decision::{CARRY, Gate};
 use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::gate::{Gate, Subject};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
 use crate::model::task::{EvidenceVerdict, Task};
@@ -290,7 +290,7 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
         t.apply(Change::CloseWindow)?;
         t.apply(Change::Head { sha: new.clone(), tree: to.to_string() })?;
         let carry = NewEvidence {
-            gate: CARRY,
+            subject: Subject::Carry,
             run_id: None,
             sha: new.clone(),
             code_tree: to.to_string(),
@@ -349,7 +349,7 @@ fn add(
 ) -> crate::adapters::store::Result<()> {
     let Some(sha) = task.head_sha.clone() else { return Ok(()) };
     let row = NewEvidence {
-        gate: Gate::BranchMergeable.as_str(),
+        subject: Gate::BranchMergeable.into(),
         run_id: None,
         sha,
         code_tree: task.head_tree.clone().unwrap_or_default(),

@@ -6,8 +6,9 @@ use super::{Ctx, base, inputs, outbox};
 use crate::adapters::store::{NewEvidence, OutboxRow, Sink, StoreError};
 use crate::decide::merge;
 use crate::model::change::Change;
-use crate::model::decision::{Effect, Gate};
+use crate::model::decision::Effect;
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Gate;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
@@ -37,7 +38,7 @@ fn merge_gate(ctx: &mut Ctx, task: &Task) -> Result<bool> {
         let before = tx.lease(&task.repo)?.and_then(|l| l.task_id);
         let Some(held) = tx.take_lease(&task.repo, task.id, &me, 0, &now.stamp)? else { return Ok(None) };
         let row = NewEvidence {
-            gate: Gate::BranchMergeable.as_str(),
+            subject: Gate::BranchMergeable.into(),
             run_id: None,
             sha: head.clone(),
             code_tree: task.head_tree.clone().unwrap_or_default(),

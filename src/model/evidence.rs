@@ -1,11 +1,20 @@
 //! What an evidence row rests on in addition to its verdict: one shape for each writer, separated by `kind`.
 
+use super::finding::Finding;
 use super::ids::Sha;
 use super::inputs::Input;
 use super::stage::Stage;
-use super::task::{BoundFile, Finding};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// A file below the state directory that a row rests on (RULE-47).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundFile {
+    /// Relative to the state directory.
+    pub path: String,
+    /// Hex.
+    pub sha256: String,
+}
 
 /// The detail of one row; it has only what a row can contain.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -60,6 +69,9 @@ pub struct Code {
     pub findings: Vec<Finding>,
     /// The rework must leave one commit (RUN-4).
     pub squash: bool,
+    /// The sentence names what was waived, or could not be audited: the card repeats it (SHIP-1, SHIP-3).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub caveat: bool,
     /// The file outside git that the verdict rests on (RULE-47).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<BoundFile>,
@@ -187,11 +199,12 @@ impl EvidenceDetail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::finding::Origin;
 
     #[test]
     fn every_detail_is_read_back_and_anything_else_holds_nothing() {
         let sha = || Sha::parse(&"a".repeat(40)).unwrap();
-        let finding = || Finding { source: "ci".into(), text: "red".into() };
+        let finding = || Finding { source: Origin::Ci, text: "red".into() };
         let blobs = || BTreeMap::from([("02-requirements.md".to_owned(), sha())]);
         let file = Some(BoundFile { path: "p".into(), sha256: "s".into() });
         let all = [
