@@ -1,7 +1,8 @@
 //! Records what the forge waits for before it merges (GH-1): the deploy stays initiated with nothing done, the person's
 //! release stays valid, and the merge is retried automatically.
 
-use super::{Ctx, messages, settle};
+use super::stopwatch;
+use super::{Ctx, messages};
 use crate::adapters::store::{Result as Stored, Tx};
 use crate::decide::awaits;
 use crate::model::card::AlertKind;
@@ -39,7 +40,8 @@ pub fn without_lease(tx: &Tx<'_>, task: &Task) -> Stored<()> {
 /// of every gate (`gates.undecided_max_s`, RULE-8). Returns the reason to block the task once that has passed.
 pub fn keep(ctx: &mut Ctx, task: &Task, deploy: &Deploy, what: Awaited, said: &str) -> Result<Option<String>> {
     if !what.by_person()
-        && settle::undecided_for(ctx, task, &format!("merge/{}", deploy.id), true, None)? > ctx.policy.undecided_max_ms
+        && stopwatch::undecided_for(ctx, task, &format!("merge/{}", deploy.id), true, None)?
+            > ctx.policy.undecided_max_ms
     {
         return Ok(Some(format!("the forge does not merge: {said}, longer than gates.undecided_max_s")));
     }

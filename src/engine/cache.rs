@@ -4,10 +4,10 @@
 //! base's cache (a repository's or a part's), which only base checks write. So what a branch plants in a cache reaches
 //! only its own task on that tree.
 
-use super::agent::Site;
 use super::area::{AreaKind, Folders};
 use super::left::Begin;
 use super::paths::Paths;
+use super::site::Site;
 use super::{Ctx, mirrors};
 use crate::adapters::caches::{self, Bounds, Done};
 use crate::adapters::git::files::remove;

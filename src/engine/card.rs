@@ -113,7 +113,7 @@ fn landed_code_note(policy: &Policy, task: &Task) -> Option<String> {
 
 /// The note that a person let it start on a red base (ORD-1).
 fn on_red_base(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
-    let allowed = !task.stage.is_terminal() && super::base_job::on_red(tx)?.contains(&task.id);
+    let allowed = !task.stage.is_terminal() && super::base_rows::on_red(tx)?.contains(&task.id);
     Ok(allowed.then(|| "A person let it start although the base is red.".to_owned()))
 }
 

@@ -78,13 +78,6 @@ pub fn ready(ctx: &Ctx) -> Result<()> {
     made.map_err(|why| ChildError::Unavailable { why }.into())
 }
 
-/// Slurm's queue as this step first read it.
-#[derive(Debug, Default)]
-pub struct Queue {
-    /// `Some(None)`: it did not answer.
-    rows: Option<Option<Vec<Row>>>,
-}
-
 /// The job that a run may still have.
 pub fn of(ctx: &Ctx, run: &Run) -> Option<Ledger> {
     if is_on(&ctx.config) { Ledger::read(&ctx.paths.run(run.id)) } else { None }
@@ -216,7 +209,7 @@ pub fn end(ctx: &mut Ctx, runs: &[Run]) -> Result<()> {
                 );
             }
             std::thread::sleep(LOOK * 5);
-            ctx.queue = Queue::default();
+            ctx.queue = super::memory::Queue::default();
         }
     }
     Ok(())

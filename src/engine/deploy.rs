@@ -375,7 +375,7 @@ fn back_to_gate(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Resul
 /// The forge is still computing: check again for as long as `gates.undecided_max_s` lets a gate be undecided.
 fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str) -> Result<()> {
     let why = format!("the forge is not ready to merge: {reason}");
-    if super::settle::undecided_for(ctx, task, &format!("merge/{}", deploy.id), true, None)?
+    if super::stopwatch::undecided_for(ctx, task, &format!("merge/{}", deploy.id), true, None)?
         > ctx.policy.undecided_max_ms
     {
         withdraw(ctx, task, deploy, &why)?;
@@ -414,7 +414,8 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
     let me = ctx.me.clone();
     let project = ctx.project(&task.project)?;
     let name = project.base_name().to_owned();
-    let ground = super::base_job::applies(&ctx.config, project).then(|| super::base_job::digest(&ctx.config, project));
+    let ground =
+        super::base_rows::applies(&ctx.config, project).then(|| super::base_rows::digest(&ctx.config, project));
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(commit), None, at)?;
         let mut t = tx.task(task.id)?;
@@ -432,7 +433,7 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
                     && e.detail.of_code().is_some_and(|c| c.ground.as_ref() == Some(ground))
             })
         {
-            super::base_job::passed(tx, &name, &deploy.tree, ground, at)?;
+            super::base_rows::passed(tx, &name, &deploy.tree, ground, at)?;
         }
         tx.audit(at, Some(t.id), "pr_merged", &json!({"deploy": deploy.id, "landed": commit, "how": how}))?;
         super::messages::card(tx, &t, at)

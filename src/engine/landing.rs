@@ -1,6 +1,7 @@
 //! One check of a task's branch, its pull request and the default branch, and its immediate consequences (RULE-5,
 //! RULE-31). `decide::landing` says what it means.
 
+use super::default_branch;
 use super::services::{self, Access};
 use super::{Ctx, mergegate, projects, pulls, view};
 use crate::adapters::forge::{PullRequest, PullState};
@@ -70,7 +71,7 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     };
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
-    let default_branch = projects::default_branch(ctx, &project, &mirror)?;
+    let default_branch = default_branch::default_branch(ctx, &project, &mirror)?;
     // The pull request before the base, so that a merge in between can't appear to have left no trace.
     let mut pull = ask_pull(ctx, &project, &task, &default_branch, depth)?;
     let untouched = matches!(pull, PullSeen::None | PullSeen::Open { .. });
@@ -80,14 +81,14 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
         mirror.remote_heads(&[&default_branch, &branch])
     };
     let asked = services::git(ctx, &project, Access::Read, asked)?;
-    if projects::switched(ctx, &project, &default_branch, &asked)?.is_some() {
+    if default_branch::switched(ctx, &project, &default_branch, &asked)?.is_some() {
         // Check everything again on the new default branch.
         return check(ctx, id, depth);
     }
     let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(asked.at).unwrap_or_default();
     let Some(tip) = tip else {
         // It was renamed: check everything again under its new name.
-        projects::follow(ctx, &project, &mirror, &default_branch)?;
+        default_branch::follow(ctx, &project, &mirror, &default_branch)?;
         return check(ctx, id, depth);
     };
     let tip = if mirror.tracking(&default_branch)?.as_ref() == Some(&tip) {
@@ -187,7 +188,7 @@ pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> 
 /// The forge says merged but its branch does not show it: check again for as long as `gates.undecided_max_s` lets a
 /// gate be undecided, then a person decides.
 pub fn unsettled(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
-    if super::settle::undecided_for(ctx, task, "landing", true, None)? > ctx.policy.undecided_max_ms {
+    if super::stopwatch::undecided_for(ctx, task, "landing", true, None)? > ctx.policy.undecided_max_ms {
         return mergegate::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
     }
     ctx.report.hold(Some(task.key.as_str()), Rule::Gate, why.to_owned());

@@ -2,7 +2,7 @@
 //! run, and what the run left (BND-5, RULE-22, RULE-46).
 
 use super::Ctx;
-use super::agent::Site;
+use super::site::Site;
 use crate::adapters::git::build::{Build, Built, Source};
 use crate::adapters::git::walk::{Around, Base, Found, Limits, Root};
 use crate::adapters::git::{EntryKind, GitError};

@@ -131,7 +131,7 @@ fn one(ctx: &mut Ctx, row: &OutboxRow, until: Instant) -> Delivered {
         (Sink::ForgeStatus, Some(task)) => forge_status(ctx, &task, row),
         (Sink::Card, Some(task)) => notices::card(ctx, &task, row, until),
         (Sink::Alert, task) => notices::alert(ctx, row, task.as_ref(), until),
-        (Sink::Chat, task) => super::asks::deliver(ctx, row, task.as_ref(), until),
+        (Sink::Chat, task) => super::chat_acts::deliver(ctx, row, task.as_ref(), until),
         (Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::ForgeStatus | Sink::Card, None) => {
             Ok(Delivered::Refused { why: "it names no task".to_owned() })
         }

@@ -1,6 +1,7 @@
 //! STOP (RUN-9, RULE-16 to RULE-18): request, defer inside a critical window, otherwise complete it; every part is
 //! repeatable.
 
+use super::default_branch;
 use super::record;
 use super::services::{self, Access};
 use super::{Ctx, apply, artefacts, base, cluster, lease, messages, projects, tree};
@@ -100,7 +101,7 @@ pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         Ok::<_, StoreError>(())
     })?;
     for run in ctx.store.read(|tx| tx.runs_of(id))? {
-        super::supervise::forget_environment(ctx, run.id);
+        super::run_env::forget_environment(ctx, run.id);
     }
     let in_main = super::landing::in_default(ctx, id)?;
     archive(ctx, &task)?;
@@ -171,7 +172,7 @@ fn close_late_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
         return Ok(());
     }
     let mirror = projects::mirror(ctx, &project)?;
-    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let default = default_branch::default_branch(ctx, &project, &mirror)?;
     let found = services::forge(ctx, &project, |forge| forge.find_pull(&branch, &default))?;
     let Some(pr) = found.filter(|p| p.state == PullState::Open) else { return Ok(()) };
     let late = Task { pr: Some(PullRef { number: pr.number, url: pr.url }), ..task.clone() };
@@ -187,7 +188,7 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     }
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
-    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let default = default_branch::default_branch(ctx, &project, &mirror)?;
     let head_there = services::git(ctx, &project, Access::Read, mirror.remote_head(&branch))?;
     let Some(head_there) = head_there else { return Ok(()) };
     let pushed = named(ctx, task)?;

@@ -5,6 +5,7 @@ use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
 use crate::cli::signals::Signals;
 use crate::config::{Config, Project};
+use crate::engine::base_rows;
 use crate::engine::{Ctx, base_job, runtimes};
 use crate::model::outcome::RuntimeKind;
 use crate::model::stage::{JobKind, Stage};
@@ -104,7 +105,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 /// The log of a base check.
 fn base(call: &Invocation, ctx: &mut Ctx, asked: &str) -> CmdResult {
     let repo = &base_name(&ctx.config, asked)?;
-    let Some(row) = ctx.store.read(|tx| base_job::row(tx, repo))? else {
+    let Some(row) = ctx.store.read(|tx| base_rows::row(tx, repo))? else {
         return Err(Failure::usage(format!("the base of {repo} was never tried")).hint(bases(&ctx.config)));
     };
     let dir = base_job::dir(ctx, repo);

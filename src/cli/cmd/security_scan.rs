@@ -7,6 +7,7 @@ use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::{Invocation, clock, open};
 use crate::config::{Config, Security};
 use crate::decide::gates::security::{Policy, judge};
+use crate::engine::default_branch;
 use crate::engine::{bound, projects, reserved};
 use crate::model::artefact::Artefact;
 use crate::model::report::{ErrorLine, StepReport};
@@ -117,7 +118,7 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
         return Ok(Exit::Done);
     }
     let mirror = projects::mirror(&ctx, &project)?;
-    let default = projects::default_branch(&mut ctx, &project, &mirror)?;
+    let default = default_branch::default_branch(&mut ctx, &project, &mirror)?;
     let tip = mirror.fetch_branch(&default).context("fetching the default branch")?;
     let tip = tip.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
     if !mirror.exists(&head).context("looking for the head")? {

@@ -10,7 +10,8 @@ use crate::config::{Check, Config, Project};
 use crate::decide::staging::{FoldRules, Tolerance, fold};
 use crate::engine::area::Folders;
 use crate::engine::confine::{self, Further, Hold};
-use crate::engine::supervise::MARK;
+use crate::engine::default_branch;
+use crate::engine::run_env::MARK;
 use crate::engine::{Ctx, mirrors, projects, staging as suite};
 use crate::model::ids::{Key, RunId};
 use crate::model::probe::CheckKind;
@@ -116,7 +117,7 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let folders = Folders::of_check(&ctx.config.area_dir, work.path());
     folders.renew()?;
     let mirror = projects::mirror(&ctx, &project)?;
-    let default = projects::default_branch(&mut ctx, &project, &mirror)?;
+    let default = default_branch::default_branch(&mut ctx, &project, &mirror)?;
     let tip = mirror.fetch_branch(&default).context("fetching the default branch")?;
     let tip = tip.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
     let head = task.as_ref().and_then(|t| t.head_sha.clone()).unwrap_or_else(|| tip.clone());

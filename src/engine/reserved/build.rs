@@ -1,9 +1,10 @@
 //! The `build` job: builds what staging runs (`image`) or what the deploy command gets (BND-3).
 
+use super::bench::{Bench, answered, bench, row, with};
+use super::image;
 use super::output::{self, Made};
-use super::{Bench, answered, bench, image, row, with};
 use crate::decide::gates::{Facts, deploy_build, verdict::finding};
-use crate::engine::agent::tail;
+use crate::engine::run_files::tail;
 use crate::engine::settle::Settlement;
 use crate::engine::{Ctx, view};
 use crate::model::finding::Origin;

@@ -1,7 +1,7 @@
 //! Runs a build, confined, and copies its output as data to a place where no run can write (BND-3). Only the operator's
 //! commands get it; nothing from the branch runs with this account's rights.
 
-use super::{Bench, By, Order, ran};
+use super::bench::{Bench, By, Order, ran};
 use crate::adapters::child::{ChildError, Exit};
 use crate::adapters::git::files::remove;
 use crate::adapters::git::output::{LIMITS, Output, Took, of, take};

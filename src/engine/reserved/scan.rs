@@ -1,6 +1,6 @@
 //! The `scan` job: secrets and dependencies of the task's range, before any update of the branch (SHIP-1).
 
-use super::{answered, artefact_comment, bench, keep, resting_on, row, with};
+use super::bench::{answered, artefact_comment, bench, keep, resting_on, row, with};
 use crate::adapters::git::Mirror;
 use crate::adapters::scan::{self, Feeds, ScanRequest, ScanTools};
 use crate::config::{Project, Security, Tools};

@@ -1,6 +1,7 @@
 //! The `staging` job: the declared checks on the task's head, folded into a verdict (SHIP-3).
 
-use super::{answered, artefact_comment, bench, ending, keep, output, resting_on, row, with};
+use super::bench::{answered, artefact_comment, bench, ending, keep, resting_on, row, with};
+use super::output;
 use crate::adapters::probe::ProbeCtx;
 use crate::decide::gates::verdict::{self, finding};
 use crate::decide::staging::Tolerance;
