@@ -3,6 +3,7 @@
 pub mod advice;
 pub mod again;
 pub mod awaits;
+pub mod back_off;
 pub mod base;
 pub mod board;
 pub mod caller;
@@ -27,6 +28,7 @@ pub mod ran;
 pub mod reap;
 pub mod reconcile;
 pub mod refused;
+pub mod report;
 pub mod run_end;
 pub mod said;
 pub mod serial;

@@ -2,9 +2,10 @@
 //! decision under the task's revision counter.
 
 use super::again::rule;
+use super::back_off::back_off;
 use super::gates::{self, Facts, ci_green, deploy_status};
 use crate::model::change::Budget;
-use crate::model::decision::{Answer, Decision, Effect, Need};
+use crate::model::decision::{Answer, Decision, Need, Procedure};
 use crate::model::finding::Finding;
 use crate::model::gate::Gate;
 use crate::model::policy::Policy;
@@ -47,7 +48,7 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
     }
     // What was pushed is shown before the task continues (SHIP-5).
     if task.refused.as_ref().is_some_and(|r| r.asked == Asked::OpenPull && task.pr.is_none()) {
-        return Decision::Effect(Effect::OpenPull);
+        return Decision::Procedure(Procedure::OpenPull);
     }
     by_gates(&f)
 }
@@ -59,7 +60,7 @@ fn terminal(view: &TaskView) -> Decision {
             view.ended.iter().filter(|j| j.kind == JobKind::PostDeployMonitor && j.status == JobStatus::Failed);
         let wait = match i64::try_from(failed.count()).unwrap_or(i64::MAX) {
             0 => 0,
-            n => view.now.wall_ms + gates::back_off(5000, n, task.id.0),
+            n => view.now.wall_ms + back_off(5000, n, task.id.0),
         };
         return Decision::Enqueue(NewJob { available_at: wait, ..NewJob::now(JobKind::PostDeployMonitor) });
     }
@@ -103,7 +104,7 @@ fn stopping(f: &Facts<'_>) -> Decision {
         },
         Some(DeployState::Withdrawn) | None => {
             if task.critical == Some(Window::Update) {
-                Decision::Effect(Effect::MergeGate)
+                Decision::Procedure(Procedure::MergeGate)
             } else {
                 complete_stop(f)
             }
@@ -118,7 +119,7 @@ fn complete_stop(f: &Facts<'_>) -> Decision {
     if let Some(why) = task.blocked_reason.as_ref().filter(|_| refused) {
         return hold(Rule::Blocked, lifted(why, task.key.as_str()));
     }
-    refused_now(f.view).filter(|_| refused).unwrap_or(Decision::Effect(Effect::CompleteStop))
+    refused_now(f.view).filter(|_| refused).unwrap_or(Decision::Procedure(Procedure::CompleteStop))
 }
 
 /// Why a task is blocked, with the way out where the reason does not say it itself.
@@ -191,9 +192,9 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
         Answer::Stuck { why, freeze } => Decision::Block { why, held: None, freeze },
         Answer::Undecided { why, need } => match need {
             Need::Job(job) => Decision::Enqueue(job),
-            Need::Effect(effect) => match f.project.fault.as_ref().filter(|_| effect.is_by_repository()) {
+            Need::Procedure(effect) => match f.project.fault.as_ref().filter(|_| effect.is_by_repository()) {
                 Some(why) => hold(Rule::Configuration, why.clone()),
-                None => Decision::Effect(effect),
+                None => Decision::Procedure(effect),
             },
             Need::Wait { rule, until } => Decision::Hold { rule, why, until },
             Need::Person(waiting) if f.view.auto == Some(waiting) && label_counts(f, waiting) => {

@@ -2,7 +2,7 @@
 //! artefacts under the work item's folder on the default branch while holding the repository's lease.
 
 use super::default_branch;
-use super::refused::Refused;
+use super::errors::Refused;
 use super::services::{self, Access};
 use super::{Ctx, lease, messages, projects};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};

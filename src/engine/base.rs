@@ -1,8 +1,8 @@
 //! Where a task's work begins: its branch on the remote, from a fresh default branch (RUN-3, RULE-11, RULE-28).
 
 use super::default_branch;
+use super::errors::Refused;
 use super::record;
-use super::refused::Refused;
 use super::services::{self, Access};
 use super::{Ctx, projects};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};

@@ -8,9 +8,9 @@ use super::base_rows::digest;
 use super::base_rows::passed_key;
 use super::base_rows::row;
 use super::default_branch;
+use super::errors::Refused;
 use super::launch;
-use super::refused::Refused;
-use super::{Ctx, mergegate, outages, policy, projects, view};
+use super::{Ctx, outages, policy, projects, steps, view};
 use crate::adapters::store::StoreError;
 use crate::config::Project;
 use crate::decide::again::environment_wait;
@@ -116,7 +116,7 @@ fn failed(ctx: &mut Ctx, project: &Project, tasks: &[TaskId], times: i64, error:
     ctx.store.write(|tx| tx.set_meta(&base_rows::unseen_key(project.base_name()), &json!(unseen).to_string()))?;
     if let Some(why) = Refused::why(&error) {
         for id in tasks {
-            mergegate::block(ctx, *id, &why, false)?;
+            steps::block(ctx, *id, &why, false)?;
         }
         return Ok(());
     }

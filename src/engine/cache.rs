@@ -5,6 +5,7 @@
 //! only its own task on that tree.
 
 use super::area::{AreaKind, Folders};
+use super::cache_rows::dropped_key;
 use super::left::Begin;
 use super::paths::Paths;
 use super::site::Site;
@@ -37,15 +38,6 @@ pub struct Caches {
     bounds: Option<Bounds>,
     /// The operator's mirrors are for runs of the second row.
     mirrors: bool,
-}
-
-fn dropped_key(repo: &str) -> String {
-    format!("cache/dropped/{repo}")
-}
-
-/// Invalidates base caches older than `at`: on freeze, on unfreeze, and on a person's request.
-pub fn drop_base(tx: &Tx<'_>, repo: &str, at: i64) -> StoreResult<()> {
-    tx.set_meta(&dropped_key(repo), &at.to_string())
 }
 
 /// Deletes a repository's base caches now, including those of its parts. Returns whether there was one.

@@ -7,12 +7,13 @@ use crate::model::act::By;
 use crate::model::answers::Answers;
 use crate::model::card::{Ask, CardData, CardRun, CardRunState};
 use crate::model::confine::{Held, RunConfinement};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::gate::Gate;
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::shown::NOT_INDEPENDENT;
 use crate::model::stage::{JobStatus, Stage};
-use crate::model::task::{Evidence, EvidenceVerdict, RunState, Task, Waiting};
+use crate::model::task::{Evidence, RunState, Task, Waiting};
 
 /// What the card of a task shows.
 pub fn of(ctx: &mut Ctx, id: TaskId) -> anyhow::Result<CardData> {

@@ -1,8 +1,8 @@
 //! A repository's default branch: which one it is, its head, and what follows when the remote names another (ORD-1).
 
 use super::Ctx;
+use super::errors::Refused;
 use super::messages;
-use super::refused::Refused;
 use super::services::{self, Access};
 use crate::adapters::git::{GitError, Heads, Mirror};
 use crate::config::Project;

@@ -7,10 +7,10 @@ use crate::decide::definitions::is_test_path;
 use crate::decide::inputs::{Change, Side, inputs, side};
 use crate::model::artefact::is_artefact_path;
 use crate::model::evidence::EvidenceDetail;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::gate::Subject;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::inputs::{Input, MOST, first};
-use crate::model::task::EvidenceVerdict;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 

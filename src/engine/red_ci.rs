@@ -7,10 +7,11 @@ use crate::adapters::git::Mirror;
 use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
 use crate::config::Project;
 use crate::model::evidence::EvidenceDetail;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Origin;
 use crate::model::gate::Gate;
 use crate::model::ids::{Sha, TaskId};
-use crate::model::task::{EvidenceVerdict, Task};
+use crate::model::task::Task;
 use anyhow::Result;
 use serde_json::json;
 

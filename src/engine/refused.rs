@@ -1,70 +1,20 @@
 //! The results of an attempt that are neither success nor outage: a refusal until a person acts, work kept until the
 //! remote accepts it, and a *no* of the forge that is retried within a bound (ORD-1, RULE-45, RULE-48).
 
-use super::{Ctx, apply, outages, record, view};
+use super::{Ctx, outages, record, view};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
 use crate::adapters::sentinel::Occupied;
 use crate::adapters::store::StoreError;
 use crate::decide::refused as decide;
 use crate::model::change::Change;
-use crate::model::decision::{Decision, Effect};
+use crate::model::decision::{Decision, Procedure};
 use crate::model::ids::TaskId;
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{Cause, Task};
 use crate::model::text::clip;
 use anyhow::Result;
 use serde_json::json;
-
-/// No retry can succeed until a person acts: the task is blocked with the reason and the ways out.
-#[derive(Debug, thiserror::Error)]
-#[error("{why}")]
-pub struct Refused {
-    pub why: String,
-}
-
-impl Refused {
-    /// As an error of a step.
-    pub fn error(why: impl Into<String>) -> anyhow::Error {
-        anyhow::Error::new(Self { why: why.into() })
-    }
-
-    /// Why no retry can succeed; `None`: one may.
-    pub fn why(e: &anyhow::Error) -> Option<String> {
-        let incompatible = |e: &anyhow::Error| {
-            e.chain().any(|e| matches!(e.downcast_ref(), Some(GitError::Incompatible { .. }))).then(|| format!("{e:#}"))
-        };
-        let occupied = |e: &anyhow::Error| e.chain().find_map(Occupied::of).map(ToString::to_string);
-        e.downcast_ref::<Self>().map(|r| r.why.clone()).or_else(|| incompatible(e)).or_else(|| occupied(e))
-    }
-
-    /// Branch and default branch have nothing in common: somebody rewrote one of them.
-    pub fn unrelated(task: &Task, default: &str) -> anyhow::Error {
-        let branch = task.branch.as_deref().unwrap_or("its branch");
-        Self::error(format!(
-            "{branch} has no history in common with {default}: one of them was rewritten; put its history back, then `orch retry {}`, or `orch stop {}` ends the task",
-            task.key, task.key
-        ))
-    }
-}
-
-/// What an agent's run left can't be pushed now: it is kept and finalized again later.
-#[derive(Debug, thiserror::Error)]
-#[error("{why}")]
-pub struct Kept {
-    pub cause: Cause,
-    pub why: String,
-}
-
-impl Kept {
-    pub fn error(cause: Cause, why: impl Into<String>) -> anyhow::Error {
-        anyhow::Error::new(Self { cause, why: why.into() })
-    }
-
-    pub fn of(e: &anyhow::Error) -> Option<&Self> {
-        e.downcast_ref()
-    }
-}
 
 /// Longer answers are cut.
 const SHOWN: usize = 600;
@@ -89,7 +39,7 @@ pub fn answer(e: &anyhow::Error) -> Option<String> {
 }
 
 /// Holds a task whose effect was refused, or blocks it past the bound. Its lease is given back meanwhile.
-pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Effect, answer: &str) -> Result<Decision> {
+pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Procedure, answer: &str) -> Result<Decision> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let bounds = ctx.policy.effects;
@@ -101,11 +51,11 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Effect, answer: &str) -> Result<D
         match &blocked {
             Some(why) => {
                 task.apply(Change::Refused(noted))?;
-                apply::block(tx, &view, &mut task, why, None, at)?;
+                record::block(tx, &view, &mut task, why, None, at)?;
             }
             None => {
                 if task.critical.is_none() {
-                    apply::free_lease(tx, &view)?;
+                    record::free_lease(tx, &view)?;
                 }
                 let first = noted.tries == 1;
                 record::change(tx, &mut task, Change::Refused(noted), at)?;
@@ -125,7 +75,7 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Effect, answer: &str) -> Result<D
 }
 
 /// After an attempt: the effect is no longer refused, or nobody answered, so no bound runs.
-pub fn over(ctx: &mut Ctx, before: &Task, effect: Effect, outage: bool) -> Result<()> {
+pub fn over(ctx: &mut Ctx, before: &Task, effect: Procedure, outage: bool) -> Result<()> {
     if before.refused.is_none() {
         return Ok(());
     }

@@ -1,6 +1,8 @@
 //! The supervisor (`orch run-job`, hidden): one per run, the only process that executes it (RULE-19 to RULE-21).
 
-use super::refused::{self, Kept, Refused};
+use super::errors::Kept;
+use super::errors::Refused;
+use super::refused::{self};
 use super::run_env::{forget_environment, know_all};
 use super::settle::{End, Settled, Settlement};
 use super::{Ctx, agent, cluster, landing, launch, outbox, record, reserved, settle};
@@ -242,7 +244,7 @@ fn defer(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<bo
         let mut task = view.task.clone();
         let way_out =
             format!("{why}; what the agent left is kept: `orch retry {}` pushes it, and no agent starts", task.key);
-        super::apply::block(tx, &view, &mut task, &way_out, None, at)?;
+        super::record::block(tx, &view, &mut task, &way_out, None, at)?;
         Ok::<_, StoreError>(Some(Some((task.key.to_string(), way_out))))
     });
     match done {

@@ -190,8 +190,8 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
         && let Err(e) = base::ensure(ctx, c.task)
     {
         give_back_start(ctx, &run, c, &e)?;
-        if let Some(why) = super::refused::Refused::why(&e) {
-            return super::mergegate::block(ctx, c.task, &why, false);
+        if let Some(why) = super::errors::Refused::why(&e) {
+            return super::steps::block(ctx, c.task, &why, false);
         }
         let owner = ctx.task(c.task)?.project;
         let project = ctx.project(&owner)?.clone();

@@ -6,7 +6,7 @@ use super::record;
 use super::run_env::MARK;
 use super::run_files::tail;
 use super::settle::{End, Settlement};
-use super::{Ctx, apply, messages, projects};
+use super::{Ctx, messages, projects};
 use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::confine::Boundary;
 use crate::adapters::git::{CheckoutPlan, Documents};
@@ -29,6 +29,9 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+/// A production that takes longer than this to probe is slow: it is not probed again before the deploy, and no step
+/// waits for it.
+pub(super) const SLOW: Duration = Duration::from_secs(2);
 
 const BASELINE_PROBES: usize = 3;
 
@@ -92,7 +95,7 @@ pub fn take_baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let probe_ctx = ground(ctx, &project, task, task.base_sha.as_ref(), dir.path())?;
     let begun = Instant::now();
     let mut probes = Vec::new();
-    while probes.is_empty() || (probes.len() < BASELINE_PROBES && begun.elapsed() < super::deploy::SLOW) {
+    while probes.is_empty() || (probes.len() < BASELINE_PROBES && begun.elapsed() < SLOW) {
         probes.push(watch_probe::observe(&target, &probe_ctx, (ctx.clock)()));
     }
     put(&path, &json!({"schema": 1, "task": task.id, "attempt": task.attempt, "probes": probes}))?;
@@ -114,7 +117,7 @@ pub fn record(ctx: &mut Ctx, task: &Task) -> Result<WatchRecord> {
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(WatchRecord::parse(&text, task.id.0, attempt)?),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let deploy = super::deploy::newest(ctx, task.id)?.map(|d| d.id).unwrap_or_default();
+            let deploy = super::deploys::newest(ctx, task.id)?.map(|d| d.id).unwrap_or_default();
             let revision = task.landed_sha.as_ref().map(Sha::as_str);
             let r = WatchRecord::armed(task.id.0, attempt, &deploy, revision, (ctx.clock)(), baseline(ctx, task));
             put(&path, &r)?;
@@ -159,7 +162,7 @@ pub fn step(
 /// A newer deploy of the same repository ends an older watch as CANCELLED.
 fn newer_deploy(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
     let latest = ctx.store.read(|tx| tx.last_deploy(&task.repo))?;
-    let own = super::deploy::newest(ctx, task.id).ok().flatten();
+    let own = super::deploys::newest(ctx, task.id).ok().flatten();
     Ok(superseded(own.as_ref(), latest.as_ref()))
 }
 
@@ -276,7 +279,7 @@ pub fn close(
             messages::alert(tx, &t, AlertKind::Degraded, t.attempt, detail, at)?;
         }
         if let Some(why) = &freeze {
-            apply::freeze_repo(tx, &t.repo, why, Some(&t), at)?;
+            record::freeze_repo(tx, &t.repo, why, Some(&t), at)?;
         }
         Ok(())
     });

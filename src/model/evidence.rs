@@ -1,11 +1,22 @@
 //! What an evidence row rests on in addition to its verdict: one shape for each writer, separated by `kind`.
 
 use super::finding::Finding;
-use super::ids::Sha;
+use super::gate::Subject;
+use super::ids::{RunId, Sha};
 use super::inputs::Input;
-use super::stage::Stage;
+use super::stage::{Stage, words};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+words! {
+    /// What an evidence row says. `missing`: nothing usable was written; `tool_error`: could not check.
+    EvidenceVerdict {
+        Pass = "pass",
+        Fail = "fail",
+        Missing = "missing",
+        ToolError = "tool_error",
+    }
+}
 
 /// A file below the state directory that a row rests on (RULE-47).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +25,19 @@ pub struct BoundFile {
     pub path: String,
     /// Hex.
     pub sha256: String,
+}
+
+/// A verdict to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvidence {
+    pub subject: Subject,
+    pub run_id: Option<RunId>,
+    /// The commit judged.
+    pub sha: Sha,
+    pub code_tree: String,
+    pub verdict: EvidenceVerdict,
+    pub why: String,
+    pub detail: EvidenceDetail,
 }
 
 /// The detail of one row; it has only what a row can contain.

@@ -20,4 +20,5 @@ pub mod security;
 pub mod shown;
 pub mod staging;
 pub mod story;
+pub mod view;
 pub mod watch;

@@ -4,7 +4,7 @@ use crate::adapters::process;
 use crate::adapters::store::Mode;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::{Invocation, open};
-use crate::engine::{apply, outbox};
+use crate::engine::{outbox, record};
 use crate::model::report::{ActionKind, Rule};
 use serde_json::json;
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let mut ctx = open::step(call, "freeze", Mode::Use)?;
     let repo = open::repo(&ctx, &args.repo)?;
     let at = ctx.now().stamp.wall_ms;
-    if ctx.store.write(|tx| apply::freeze_by(tx, &repo, &args.reason, &process::caller(), at))? {
+    if ctx.store.write(|tx| record::freeze_by(tx, &repo, &args.reason, &process::caller(), at))? {
         ctx.report.did(ActionKind::RepoFrozen, None, json!({"repo": repo, "why": args.reason}));
     } else {
         ctx.report.hold(None, Rule::Freeze, format!("{repo} is frozen already"));

@@ -4,7 +4,7 @@ use crate::adapters::process;
 use crate::adapters::store::Mode;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::{Invocation, open};
-use crate::engine::{apply, outbox};
+use crate::engine::{outbox, record};
 use crate::model::report::{ActionKind, Rule};
 use serde_json::json;
 use std::time::Instant;
@@ -23,7 +23,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let mut ctx = open::step(call, "unfreeze", Mode::Use)?;
     let repo = open::repo(&ctx, &args.repo)?;
     let at = ctx.now().stamp.wall_ms;
-    if ctx.store.write(|tx| apply::unfreeze_repo(tx, &repo, &process::caller(), at))? {
+    if ctx.store.write(|tx| record::unfreeze_repo(tx, &repo, &process::caller(), at))? {
         ctx.report.did(ActionKind::RepoUnfrozen, None, json!({"repo": repo}));
     } else {
         ctx.report.hold(None, Rule::Freeze, format!("{repo} is not frozen"));

@@ -1,8 +1,9 @@
 //! `deploy_status` (SHIP-5): the deploy's phases, and its result as the finalizer recorded it.
 
-use super::{ENTERING_DEPLOY, Facts, MAX_TOOL_ERRORS, back_off, evaluate};
+use super::{Facts, MAX_TOOL_ERRORS, entering};
 use crate::decide::awaits;
-use crate::model::decision::{Answer, Effect, Need};
+use crate::decide::back_off::back_off;
+use crate::model::decision::{Answer, Need, Procedure};
 use crate::model::deploy::{DeployEnd, DeployResult};
 use crate::model::finding::{Finding, Origin};
 use crate::model::gate::Gate;
@@ -22,7 +23,7 @@ fn opening(f: &Facts<'_>) -> Answer {
     let task = &f.view.task;
     // The person who releases it first sees what decides the meaning of CI (BND-5).
     if f.inputs().is_none() {
-        return effect(Effect::VerdictInputs, "what decides the meaning of CI has to be listed for this head");
+        return effect(Procedure::VerdictInputs, "what decides the meaning of CI has to be listed for this head");
     }
     if f.project.confirm_deploy && task.released != Some(Waiting::ConfirmDeploy) {
         let note = f.project.runs_landed_code().map(|t| format!("; {t}")).unwrap_or_default();
@@ -35,8 +36,8 @@ fn opening(f: &Facts<'_>) -> Answer {
     if let Some((why, until)) = awaits::waits(f.view) {
         return wait(Rule::Forge, why, Some(until));
     }
-    for gate in ENTERING_DEPLOY {
-        match evaluate(gate, f) {
+    for (_, evaluate) in entering::DEPLOY {
+        match evaluate(f) {
             Answer::Pass { .. } => {}
             other @ (Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. }) => {
                 return other;
@@ -49,7 +50,7 @@ fn opening(f: &Facts<'_>) -> Answer {
     if let Some(freeze) = &f.view.freeze {
         return wait(Rule::Freeze, format!("{} is frozen: {}", freeze.repo, freeze.reason), None);
     }
-    effect(Effect::OpenDeploy, "the deploy may begin")
+    effect(Procedure::OpenDeploy, "the deploy may begin")
 }
 
 fn under_way(f: &Facts<'_>, d: &Deploy) -> Answer {
@@ -59,7 +60,7 @@ fn under_way(f: &Facts<'_>, d: &Deploy) -> Answer {
         }
         DeployState::Initiated => match awaits::waits(f.view) {
             Some((why, until)) => wait(Rule::Forge, why, Some(until)),
-            None => effect(Effect::Land, "the deploy is initiated and not merged yet"),
+            None => effect(Procedure::Land, "the deploy is initiated and not merged yet"),
         },
         DeployState::Landed => match &f.view.freeze {
             Some(freeze) => wait(Rule::Freeze, format!("{} is frozen: {}", freeze.repo, freeze.reason), None),
@@ -106,8 +107,8 @@ fn job(f: &Facts<'_>, kind: JobKind, d: &Deploy, why: &str, wait: i64) -> Answer
     }
 }
 
-fn effect(effect: Effect, why: &str) -> Answer {
-    Answer::Undecided { why: why.to_owned(), need: Need::Effect(effect) }
+fn effect(effect: Procedure, why: &str) -> Answer {
+    Answer::Undecided { why: why.to_owned(), need: Need::Procedure(effect) }
 }
 
 fn wait(rule: Rule, why: String, until: Option<i64>) -> Answer {

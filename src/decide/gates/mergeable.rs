@@ -1,13 +1,13 @@
 //! `branch_mergeable` (SHIP-2): what lands is exactly what was tested.
 
 use super::{Facts, ci_green, verdict};
-use crate::model::decision::{Answer, Effect, Need};
+use crate::model::decision::{Answer, Need, Procedure};
 use crate::model::evidence::EvidenceDetail;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::report::Rule;
 use crate::model::stage::Stage;
-use crate::model::task::EvidenceVerdict;
 
 /// Lease, base in the head, CI green on the head, and every verdict holding for it (RULE-4), in this order.
 pub fn gate(f: &Facts<'_>) -> Answer {
@@ -31,7 +31,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
         None => {
             return Answer::Undecided {
                 why: "the branch has to be brought up to the default branch under the merge lease".to_owned(),
-                need: Need::Effect(Effect::MergeGate),
+                need: Need::Procedure(Procedure::MergeGate),
             };
         }
         Some(Answer::Pass { why }) => why,

@@ -1,12 +1,13 @@
 //! A small world for the gates' tables of cases.
 
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::evidence::{Carry, EvidenceDetail};
 use crate::model::gate::Subject;
 use crate::model::ids::{JobId, Key, Sha, TaskId};
 use crate::model::inputs::Input;
 use crate::model::policy::{AgentPolicy, CiSource, Policy, ProjectPolicy};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
-use crate::model::task::{Actor, Deploy, DeployState, Evidence, EvidenceVerdict, Job, Task};
+use crate::model::task::{Actor, Deploy, DeployState, Evidence, Job, Task};
 use crate::model::time::Stamp;
 use crate::model::view::TaskView;
 
@@ -34,6 +35,10 @@ pub fn project() -> ProjectPolicy {
         watch: false,
         serial: false,
         freeze_on_degraded: true,
+        remote_forge: false,
+        posts_statuses: false,
+        update: crate::model::sides::Update::Rebase,
+        leaves_out: false,
         artefacts_on_branch: false,
         deletes_branch: true,
         max_running: 0,

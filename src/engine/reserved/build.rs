@@ -7,9 +7,10 @@ use crate::decide::gates::{Facts, deploy_build, verdict::finding};
 use crate::engine::run_files::tail;
 use crate::engine::settle::Settlement;
 use crate::engine::{Ctx, view};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Origin;
 use crate::model::gate::Gate;
-use crate::model::task::{EvidenceVerdict, Run};
+use crate::model::task::Run;
 use anyhow::Result;
 
 /// Of longer output only the tail goes to the developer.

@@ -12,10 +12,11 @@ use crate::engine::settle::{End, Settlement};
 use crate::engine::stopwatch;
 use crate::engine::{Ctx, refused, services, throttle};
 use crate::model::ci::{CiAnswer, on_head};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Origin;
 use crate::model::gate::Gate;
 use crate::model::refusal::Asked;
-use crate::model::task::{Cause, EvidenceVerdict, Run};
+use crate::model::task::{Cause, Run};
 use anyhow::Result;
 use std::time::Duration;
 

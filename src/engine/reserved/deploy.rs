@@ -10,7 +10,7 @@ use crate::config::exposed;
 use crate::decide::deploy_result::{self, Seen};
 use crate::decide::ran::of_deploy;
 use crate::decide::verdicts;
-use crate::engine::deploy::newest;
+use crate::engine::deploys::newest;
 use crate::engine::record;
 use crate::engine::run_env::MARK;
 use crate::engine::run_files::tail;
