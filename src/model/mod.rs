@@ -19,6 +19,7 @@ pub mod deploy;
 pub mod edges;
 pub mod evidence;
 pub mod examined;
+pub mod explained;
 pub mod fault;
 pub mod frontmatter;
 pub mod ids;
