@@ -707,7 +707,7 @@ fn one_place_changes_a_tasks_row() {
 #[test]
 fn one_place_saves_a_task_and_one_keeps_what_services_answer() {
     let only = [
-        ("save_task", "src/engine/record.rs"),
+        ("save_task", "src/engine/record/mod.rs"),
         ("throttle::noted", "src/engine/services.rs"),
         ("outages::noted", "src/engine/throttle.rs"),
         ("outages::forge_answered", "src/engine/services.rs"),
@@ -729,6 +729,22 @@ fn one_place_saves_a_task_and_one_keeps_what_services_answer() {
         }
     }
     hold("one writer, one way to the services", &faults);
+}
+
+/// An effect holds every detail, and what its report means is decided elsewhere: whoever carries it out chooses nothing.
+#[test]
+fn perform_knows_no_decision() {
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| f.name.starts_with("src/engine/perform/")) {
+        let module = file.module();
+        for (line, path) in paths(&file.code) {
+            if from_root(&module, &path).is_some_and(|p| p.first().is_some_and(|l| l == "decide")) {
+                faults
+                    .push(format!("{}:{line}: {path}: report the fact; decide::report says what it means", file.name));
+            }
+        }
+    }
+    hold("effects", &faults);
 }
 
 /// `docs/dependencies.md` names each dependency of `Cargo.toml` with its reason, and nothing else.

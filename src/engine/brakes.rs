@@ -1,6 +1,6 @@
 //! What a person does by hand against the whole of it: HALT, and the freeze of a repository (SHIP-7).
 
-use super::{Ctx, apply, guard, outbox};
+use super::{Ctx, guard, outbox, record};
 use crate::adapters::{process, sentinel};
 use crate::model::report::{ActionKind, Rule};
 use anyhow::{Context, Result};
@@ -48,7 +48,7 @@ pub fn resume(ctx: &mut Ctx) -> Result<Resumed> {
 /// Freezes a repository, and shows it; the report says whether that is new.
 pub fn freeze(ctx: &mut Ctx, repo: &str, why: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
-    if ctx.store.write(|tx| apply::freeze_by(tx, repo, why, &process::caller(), at))? {
+    if ctx.store.write(|tx| record::freeze_by(tx, repo, why, &process::caller(), at))? {
         ctx.report.did(ActionKind::RepoFrozen, None, json!({"repo": repo, "why": why}));
     } else {
         ctx.report.hold(None, Rule::Freeze, format!("{repo} is frozen already"));
@@ -60,7 +60,7 @@ pub fn freeze(ctx: &mut Ctx, repo: &str, why: &str) -> Result<()> {
 /// Lifts a repository's freeze, and shows it; the report says whether there was one.
 pub fn unfreeze(ctx: &mut Ctx, repo: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
-    if ctx.store.write(|tx| apply::unfreeze_repo(tx, repo, &process::caller(), at))? {
+    if ctx.store.write(|tx| record::unfreeze_repo(tx, repo, &process::caller(), at))? {
         ctx.report.did(ActionKind::RepoUnfrozen, None, json!({"repo": repo}));
     } else {
         ctx.report.hold(None, Rule::Freeze, format!("{repo} is not frozen"));
