@@ -27,7 +27,7 @@ fn calls(house: &House) -> Vec<String> {
 }
 
 #[test]
-fn a_hand_off_takes_fifteen_git_processes_and_an_idle_tick_none() {
+fn a_hand_off_takes_seven_git_processes_and_an_idle_tick_none() {
     let house = counted();
     let key = house.item("measure").to_string();
     house.tick().fine();
@@ -39,7 +39,7 @@ fn a_hand_off_takes_fifteen_git_processes_and_an_idle_tick_none() {
         // The remote's answer is valid for a second: only a slower machine may ask again.
         let asked = between.iter().filter(|l| l.contains(" ls-remote ")).count();
         let counted = between.len() - asked.saturating_sub(1);
-        assert!(counted <= 14, "{from} to {to}: {counted}\n{between:#?}");
+        assert!(counted <= 7, "{from} to {to}: {counted}\n{between:#?}");
         assert!(counted > 5 && asked > 0, "the wrapper counts: {between:#?}");
     }
     house.until("the last supervisor's end", || house.is_quiet().then_some(()));
