@@ -17,7 +17,7 @@ pub fn run(call: &Invocation, _: &Args) -> CmdResult {
     let mut ctx = open::step(call, "resume", Mode::Use)?;
     let was = sentinel::halted(ctx.paths.root());
     if let Some(why) = &was
-        && !guard::may_resume(&mut ctx, why)?
+        && !guard::may_resume(&mut ctx)?
     {
         return Err(Failure::refused(format!("halted: {why}")).hint("orch reconcile --full"));
     }
