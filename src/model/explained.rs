@@ -3,7 +3,7 @@
 use super::decision::Gate;
 use super::inputs::Input;
 use super::status::{HeldBy, ServiceRow};
-use super::task::Finding;
+use super::finding::Finding;
 use serde::Serialize;
 
 /// A task or a work item explained.

@@ -7,6 +7,7 @@ use orch::cli::clock;
 use orch::engine::{Ctx, record};
 use orch::model::change::{Change, Move};
 use orch::model::evidence::EvidenceDetail;
+use orch::model::gate::Gate;
 use orch::model::ids::Sha;
 use orch::model::stage::{Agent, JobKind, Stage};
 use orch::model::task::{EvidenceVerdict, NewJob, Waiting};
@@ -91,7 +92,7 @@ fn what_holds_a_task_is_what_tick_says_holds_it() {
             t.in_serial = true;
         });
         let complete = NewEvidence {
-            gate: "analysis_complete",
+            subject: Gate::AnalysisComplete.into(),
             run_id: None,
             sha: Sha::parse(&"a".repeat(40)).unwrap(),
             code_tree: "tree".into(),
