@@ -61,6 +61,8 @@ const IMPURE: &[&str] = &[
 ];
 const LONGEST_SOURCE: usize = 600;
 const LONGEST_TEST: usize = 900;
+/// A file of `src/cli/cmd`: one subcommand with its `Args`. Rules and texts belong to `decide`, `engine`, `render`.
+const LONGEST_COMMAND: usize = 120;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -493,7 +495,7 @@ fn the_top_level_holds_nothing_else() {
 #[test]
 fn files_stay_readable() {
     let mut faults = Vec::new();
-    for (folder, longest) in [("src", LONGEST_SOURCE), ("tests", LONGEST_TEST)] {
+    for (folder, longest) in [("src", LONGEST_SOURCE), ("src/cli/cmd", LONGEST_COMMAND), ("tests", LONGEST_TEST)] {
         for path in rust_files(folder) {
             let file = read(&path);
             let lines = file.whole.lines().count();
@@ -503,6 +505,18 @@ fn files_stay_readable() {
         }
     }
     hold("file sizes", &faults);
+}
+
+/// A subcommand reads and prints: what changes a row is `engine`'s.
+#[test]
+fn no_subcommand_writes_to_the_store() {
+    let writes = |line: &str| line.contains("store.write");
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| f.name.starts_with("src/cli/cmd/")) {
+        let found = file.code.lines().enumerate().filter(|(_, line)| writes(line));
+        faults.extend(found.map(|(n, _)| format!("{}:{}: a rule of `engine`", file.name, n + 1)));
+    }
+    hold("subcommands", &faults);
 }
 
 #[test]
@@ -779,6 +793,26 @@ fn one_file_of_the_tests_knows_where_the_program_is() {
     let names = |path: &std::path::PathBuf| std::fs::read_to_string(path).unwrap().contains(word);
     let found: Vec<_> = rust_files("tests/it").into_iter().filter(names).collect();
     assert!(found.len() == 1 && found[0].ends_with("support/mod.rs"), "{found:?}");
+}
+
+/// A test reads tables and changes rows through `support::rows`, so that the schema can change in one place. The
+/// benchmarks measure SQL itself.
+#[test]
+fn one_file_of_the_tests_holds_sql() {
+    let own = "tests/it/support/rows.rs";
+    let starts = ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "CREATE TABLE ", "CREATE TRIGGER ", "PRAGMA "];
+    let mut faults = Vec::new();
+    for file in rust_files("tests/it").iter().map(|p| read(p)).filter(|f| f.name != own) {
+        let (_, strings) = blank(&file.whole);
+        let sql = |text: &str| {
+            let text = text.trim_start().to_ascii_uppercase();
+            starts.iter().any(|s| text.starts_with(s))
+        };
+        faults.extend(strings.iter().filter(|(_, s)| sql(s)).map(|(line, s)| format!("{}:{line}: {s:?}", file.name)));
+        let opened = paths(&blank(&file.whole).0).into_iter().filter(|(_, path)| path.starts_with("rusqlite"));
+        faults.extend(opened.map(|(line, path)| format!("{}:{line}: {path}", file.name)));
+    }
+    hold(&format!("SQL outside {own}"), &faults);
 }
 
 /// The code names every dependency that has a reason: a program's in `src`, a test's in `tests`.

@@ -20,7 +20,7 @@ use crate::model::task::Run;
 use crate::model::tree_rules::Broken;
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -160,7 +160,7 @@ fn outermost(path: &str, tracked: &BTreeSet<String>) -> String {
 }
 
 fn build(build: &Build<'_>, base: &Base, root: &Root, found: &Found) -> Result<Built, GitError> {
-    build.tree(&Source { base, root, found, seals: &BTreeMap::new(), limits: Limits::default() })
+    build.tree(&Source { base, root, found, limits: Limits::default() })
 }
 
 /// What a run left, as a tree.
@@ -363,7 +363,7 @@ impl Taken<'_> {
         let seconds = run.exited_at.as_ref().map_or(run.started_at, |at| at.wall_ms) / 1000;
         let author = super::projects::author(&site.project);
         let commit = self.build.commit(&self.built.tree, &self.begin.parent, &message, &author, seconds)?;
-        site.ground.mirror.import(&self.build, &commit, run.id)?;
+        site.ground.mirror.import(&self.build, &commit)?;
         Ok(commit)
     }
 }

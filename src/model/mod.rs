@@ -20,6 +20,7 @@ pub mod edges;
 pub mod effect;
 pub mod evidence;
 pub mod examined;
+pub mod explained;
 pub mod fault;
 pub mod finding;
 pub mod frontmatter;

@@ -1,11 +1,12 @@
 //! What all commands have in common (CLI-1, CLI-5): the output on a failure, signals, closed pipes, letter case.
 
-use crate::support::seeded::{ONE, Seeded, change, task};
+use crate::support::seeded::{ONE, Seeded, change, read_until, task};
 use orch::adapters::store::{NewOutbox, Sink};
 use orch::model::stage::Stage;
 use serde_json::{Value, json};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 const STEP: [&str; 6] = ["step", "changed", "actions", "skipped", "errors", "duration_ms"];
 
@@ -76,13 +77,45 @@ fn a_closed_stdout_is_no_error() {
     }
 }
 
+/// CLI-5: what takes over a second is shown on a terminal until the first output, and elsewhere not at all.
+#[test]
+fn long_work_is_shown_on_a_terminal_until_it_prints() {
+    let world = Seeded::new(ONE);
+    let site = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", site.local_addr().unwrap());
+    let args = ["post-deploy-probe", "--url", &url, "--count", "1", "--interval", "0"];
+    let answer = |mut asked: TcpStream| {
+        read_until(&mut asked, "\r\n\r\n");
+        asked.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    };
+    let mut child = world.terminal(&format!("exec {} {}", crate::support::ORCH, args.join(" ")));
+    let mut out = child.stdout.take().unwrap();
+    let (asked, _) = site.accept().unwrap();
+    let seen = read_until(&mut out, "probing");
+    assert!(!seen.contains("ms"), "before anything was printed: {seen}");
+    answer(asked);
+    let rest = std::io::read_to_string(out).unwrap();
+    let (line, printed) = rest.split_once("  1  ").unwrap();
+    assert!(line.contains("\x1b[2K"), "the line is cleared before the first output: {rest:?}");
+    assert!(printed.contains("VERDICT HEALTHY") && !printed.contains("probing"), "{rest:?}");
+    assert!(child.wait().unwrap().success());
+    let (code, out, err) = std::thread::scope(|s| {
+        s.spawn(|| answer(site.accept().unwrap().0));
+        world.orch(&args)
+    });
+    assert!(code == 0 && out.contains("VERDICT HEALTHY") && err.is_empty(), "{out} {err}");
+}
+
 #[test]
 fn a_signal_ends_a_step_between_two_actions() {
     let notify = "notify: {command: {command: [./say.sh]}}\n";
     let world = Seeded::new(&ONE.replace("projects:", &format!("{notify}projects:")));
     let say = world.path().join("say.sh");
-    std::fs::write(&say, "#!/bin/sh\ncat > /dev/null\necho x >> said\nwhile [ ! -e go ]; do sleep 0.02; done\n")
-        .unwrap();
+    let text = "#!/bin/sh\ncat > /dev/null\necho x >> HERE/said\necho x > HERE/told\nread go < HERE/go\n";
+    std::fs::write(&say, text.replace("HERE", world.path().to_str().unwrap())).unwrap();
+    for name in ["told", "go"] {
+        assert!(Command::new("mkfifo").arg(world.path().join(name)).status().unwrap().success());
+    }
     std::fs::set_permissions(&say, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     world.write(|tx| {
         for n in 1..=3 {
@@ -98,26 +131,16 @@ fn a_signal_ends_a_step_between_two_actions() {
     let mut command = Command::new(crate::support::ORCH);
     command.current_dir(world.path()).env("ORCH_CONFIG", "orch.yaml").args(["tick", "--json"]).stdout(Stdio::piped());
     let child = command.spawn().unwrap();
-    let said = || {
-        ["said", "state/said"]
-            .iter()
-            .find_map(|f| std::fs::read_to_string(world.path().join(f)).ok())
-            .unwrap_or_default()
-    };
-    let bound = Instant::now() + Duration::from_secs(20);
-    while said().is_empty() {
-        assert!(Instant::now() < bound, "the sink was never called");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    // Opening waits for the sink, which is in the first of three deliveries then.
+    assert_eq!(std::fs::read_to_string(world.path().join("told")).unwrap(), "x\n");
     let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
-    for place in ["go", "state/go"] {
-        std::fs::write(world.path().join(place), "").unwrap();
-    }
+    std::fs::write(world.path().join("go"), "\n").unwrap();
     let out = child.wait_with_output().unwrap();
     let printed: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((out.status.code(), printed["step"].as_str()), (Some(0), Some("tick")), "{printed}");
-    assert_eq!(said().lines().count(), 1, "{printed}");
+    let said = std::fs::read_to_string(world.path().join("said")).unwrap();
+    assert_eq!(said, "x\n", "{printed}");
 }
 
 /// RULE-6 has an actor for each task: the step that was started for this project, no other's.

@@ -1,6 +1,6 @@
 //! `orch status` on the binary (CLI-3).
 
-use crate::support::seeded::{ONE, Seeded, change, task};
+use crate::support::seeded::{ONE, Seeded, change, read_until, task};
 use orch::adapters::process;
 use orch::adapters::store::NewEvidence;
 use orch::cli::clock;
@@ -243,15 +243,13 @@ fn rule_39_changed_guard_settings_are_alerted_once_with_variable_and_caller() {
     assert!(change["caller"].as_str().unwrap().starts_with("ann"), "{change}");
     let (_, text, _) = world.orch(&["status"]);
     assert!(text.contains("env ORCH_SECURITY_GATE_ENABLED") && text.contains("of ann"), "{text}");
-    let rows = |sql: &str| -> i64 {
-        let db = rusqlite::Connection::open(world.path().join("state/orch.db")).unwrap();
-        db.query_row(sql, [], |r| r.get(0)).unwrap()
+    let rows = || {
+        let alerts = world.table("outbox").like("key", "alert/guard_changed/").len();
+        (alerts, world.table("audit").with("event", "guard_changed").len())
     };
-    let alerts = "SELECT COUNT(*) FROM outbox WHERE key LIKE 'alert/guard_changed/%'";
-    let audit = "SELECT COUNT(*) FROM audit WHERE event = 'guard_changed'";
-    assert_eq!((rows(alerts), rows(audit)), (1, 1), "the same difference is told once");
+    assert_eq!(rows(), (1, 1), "the same difference is told once");
     tick(&[]);
-    assert_eq!((rows(alerts), rows(audit)), (2, 2), "back again is a difference, too");
+    assert_eq!(rows(), (2, 2), "back again is a difference, too");
     assert_eq!(world.orch(&["audit", "verify"]).0, 0);
 }
 
@@ -298,30 +296,18 @@ fn colour_obeys_the_flag_then_force_then_no_color_and_json_has_none() {
 
 #[test]
 fn watch_needs_a_terminal_and_gives_it_back_at_a_signal() {
-    use std::io::{BufRead, BufReader, Read};
-    use std::process::{Command, Stdio};
     let world = Seeded::new(ONE);
     let (code, out, err) = world.orch(&["status", "--watch"]);
     assert!((code, out.as_str()) == (2, "") && err.contains("needs a terminal"), "{code} {out} {err}");
-    let line = format!("echo pid $$; exec {} status --watch", crate::support::ORCH);
-    let mut command = Command::new("script");
-    command.current_dir(world.path()).args(["-qec", &line, "/dev/null"]).env("HOME", world.path());
-    command.env("ORCH_CONFIG", "orch.yaml");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut first = String::new();
-    out.read_line(&mut first).unwrap();
-    let pid = first.trim().strip_prefix("pid ").unwrap().to_owned();
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"No task yet") {
-        let mut byte = [0];
-        assert_eq!(out.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&seen));
-        seen.push(byte[0]);
-    }
-    assert!(seen.starts_with(b"\x1b[?1049h\x1b[?25l"), "{}", String::from_utf8_lossy(&seen));
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    out.read_to_end(&mut seen).unwrap();
-    assert!(seen.ends_with(b"\x1b[?25h\x1b[?1049l"), "{}", String::from_utf8_lossy(&seen));
+    let mut child = world.terminal(&format!("echo pid $$; exec {} status --watch", crate::support::ORCH));
+    let mut out = child.stdout.take().unwrap();
+    let first = read_until(&mut out, "\n");
+    let pid = first.trim().strip_prefix("pid ").unwrap();
+    let seen = read_until(&mut out, "No task yet");
+    assert!(seen.starts_with("\x1b[?1049h\x1b[?25l"), "{seen}");
+    assert!(std::process::Command::new("kill").args(["-TERM", pid]).status().unwrap().success());
+    let rest = std::io::read_to_string(out).unwrap();
+    assert!(rest.ends_with("\x1b[?25h\x1b[?1049l"), "{rest}");
     assert!(child.wait().unwrap().success());
 }
 
@@ -346,9 +332,7 @@ fn pipe_1_a_change_that_is_no_edge_is_refused_and_alerted_once() {
         "{:?}",
         ctx.report.errors
     );
-    let db = rusqlite::Connection::open(world.path().join("state/orch.db")).unwrap();
-    let count = |sql: &str| db.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap();
-    assert_eq!(count("SELECT COUNT(*) FROM audit WHERE event = 'before'"), 0, "nothing of the transaction is kept");
-    assert_eq!(count("SELECT COUNT(*) FROM outbox WHERE sink = 'alert' AND payload LIKE '%is no edge%'"), 1);
+    assert!(world.table("audit").with("event", "before").is_empty(), "nothing of the transaction is kept");
+    assert_eq!(world.table("outbox").with("sink", "alert").like("payload", "is no edge").len(), 1);
     assert_eq!(ctx.task(t.id).unwrap(), t);
 }

@@ -1,5 +1,6 @@
 //! Effects on pull requests.
 
+use crate::engine::projects;
 use crate::engine::{Ctx, default_branch, services};
 use crate::model::effect::NewPull;
 use crate::model::task::{PullRef, Task};
