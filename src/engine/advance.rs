@@ -1,7 +1,7 @@
 //! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
 
 use super::errors::Refused;
-use super::refused::{self};
+use super::refused;
 use super::{Ctx, apply, deploy, inputs, labels, landing, rehearse, steps, stop};
 use crate::decide::transition::decide;
 use crate::model::decision::{Decision, Procedure};

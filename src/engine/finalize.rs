@@ -6,7 +6,7 @@ use super::errors::Refused;
 use super::left::{self, Taken};
 use super::perform::branch;
 use super::record;
-use super::refused::{self};
+use super::refused;
 use super::services::{self, Access};
 use super::settle::{End, NewHead, Settlement};
 use super::site::Site;

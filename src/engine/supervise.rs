@@ -2,7 +2,7 @@
 
 use super::errors::Kept;
 use super::errors::Refused;
-use super::refused::{self};
+use super::refused;
 use super::run_env::{forget_environment, know_all};
 use super::settle::{End, Settled, Settlement};
 use super::{Ctx, agent, cluster, landing, launch, outbox, record, reserved, settle};

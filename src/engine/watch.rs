@@ -29,6 +29,7 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
 /// A production that takes longer than this to probe is slow: it is not probed again before the deploy, and no step
 /// waits for it.
 pub(super) const SLOW: Duration = Duration::from_secs(2);

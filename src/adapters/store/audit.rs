@@ -3,7 +3,7 @@
 use super::{Result, Store, Tx};
 use crate::model::ids::TaskId;
 use crate::model::redact;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
