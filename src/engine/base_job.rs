@@ -198,7 +198,7 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
 
 fn end_processes(ctx: &Ctx, name: &str) -> Result<()> {
     let (marks, units) = ([mark(ctx, name)], [unit(ctx, name)]);
-    let find = || process::belonging(MARK, &marks, &units).into_iter().filter(|a| *a != ctx.me).collect();
+    let find = || process::belonging(MARK, &marks, &units, &[]).into_iter().filter(|a| *a != ctx.me).collect();
     Ok(process::end_all(&find, GRACE, GONE)?)
 }
 

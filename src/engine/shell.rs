@@ -90,7 +90,7 @@ fn mark(paths: &Paths, task: &Task) -> String {
 /// Ends what a killed `orch shell` left running: it works in folders that are about to be deleted.
 fn end_earlier(ctx: &Ctx, task: &Task) -> Result<()> {
     let marks = [mark(&ctx.paths, task)];
-    let find = || process::belonging(MARK, &marks, &[]).into_iter().filter(|a| *a != ctx.me).collect();
+    let find = || process::belonging(MARK, &marks, &[], &[]).into_iter().filter(|a| *a != ctx.me).collect();
     Ok(process::end_all(&find, GRACE, GONE)?)
 }
 

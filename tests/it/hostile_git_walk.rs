@@ -573,6 +573,32 @@ fn a_walk_is_bounded_in_number_depth_and_time() {
 }
 
 #[test]
+fn the_packs_of_many_runs_become_few_and_a_large_run_is_fetched() {
+    let scene = Scene::plain();
+    scene.put("src/a", "one\n");
+    let first = scene.built(&[]);
+    let folder = scene.mirror.path().join("objects/pack");
+    let packs = || -> Vec<PathBuf> {
+        let all = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.extension().is_some_and(|e| e == "pack")).collect()
+    };
+    let pack = packs().pop().unwrap();
+    for n in 0..60 {
+        for ext in ["pack", "idx"] {
+            std::fs::copy(pack.with_extension(ext), folder.join(format!("pack-{n:040x}.{ext}"))).unwrap();
+        }
+    }
+    scene.put("src/a", "two\n");
+    let second = scene.judged(&scene.mirror, &[], Limits::default(), &mut |build, built| {
+        let commit = build.commit(&built.tree, &scene.start, "large", &World::author(), 1).unwrap();
+        scene.mirror.import_packed(build, &commit, 1).unwrap();
+        assert_eq!(scene.mirror.tree_of(&commit).unwrap(), built.tree);
+    });
+    assert!(packs().len() < 10, "{:?}", packs());
+    assert_eq!((scene.text(&first, "src/a"), scene.text(&second, "src/a")), ("one\n".into(), "two\n".into()));
+}
+
+#[test]
 fn the_patch_of_a_run_is_the_difference_of_the_trees() {
     let scene = Scene::plain();
     scene.put("src/a", "work\n");

@@ -94,8 +94,13 @@ impl Mirror {
     /// Imports the commit that a build made into the mirror, whose objects no program drops. Each new object passes `fsck
     /// --strict` on its way, and is on disk at the end.
     pub fn import(&self, build: &Build<'_>, sha: &Sha) -> Result<()> {
+        self.import_packed(build, sha, PACK_BYTES)
+    }
+
+    /// The same; a pack in memory is made of at most so many bytes.
+    pub fn import_packed(&self, build: &Build<'_>, sha: &Sha, most: u64) -> Result<()> {
         let io = || GitError::io("reading a run's objects");
-        let done = match build.objects.pack(sha, PACK_BYTES).map_err(io())? {
+        let done = match build.objects.pack(sha, most).map_err(io())? {
             Some(pack) => self.cmd().args(["index-pack", "--strict", "--stdin"]).stdin(pack).run()?,
             None => self.fetched(build, sha)?,
         };

@@ -313,7 +313,8 @@ impl<'a> Cmd<'a> {
     }
 
     pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(&self.git.program);
+        // Named by its path, it is started without a copy of this process. A missing one is reported when it starts.
+        let mut command = Command::new(which::which(&self.git.program).as_ref().unwrap_or(&self.git.program));
         command.env_clear().current_dir(&self.dir).process_group(0);
         // Everything named GIT_* stays out (7.1).
         command.envs(if self.remote { Policy::GitRemote } else { Policy::Git }.env());
