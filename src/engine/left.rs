@@ -9,7 +9,7 @@ use crate::adapters::git::{EntryKind, GitError};
 use crate::adapters::sentinel;
 use crate::decide::left::{Attributes, Change, Facts, Shape, faults, leads_to};
 use crate::model::artefact::{self, Artefact};
-use crate::model::decision::Gate;
+use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::parts::Parts;
 use crate::model::protected::Protection;
@@ -60,7 +60,7 @@ impl Begin {
 /// conflict in the files (RULE-22).
 pub(super) fn begin(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Result<Begin> {
     let rows = ctx.store.read(|tx| tx.evidence_of(run.task_id))?;
-    let last = rows.iter().rfind(|e| e.gate == Gate::BranchMergeable.as_str());
+    let last = rows.iter().rfind(|e| e.subject == Gate::BranchMergeable);
     let conflict = last.is_some_and(|e| e.sha == *start && e.verdict == EvidenceVerdict::Fail);
     let base = &site.ground.default_sha;
     let mirror = &site.ground.mirror;

@@ -7,6 +7,7 @@ use super::glance::named;
 use super::lock::MirrorLock;
 use super::valid_branch;
 use crate::adapters::files;
+use crate::model::fault::{Access, Unreached};
 use crate::model::ids::Sha;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -199,7 +200,7 @@ impl Mirror {
             return Ok(again);
         }
         let reason = "no git server answers there, but a sign-in page or a proxy".to_owned();
-        Err(GitError::Unreachable { what: "ls-remote".to_owned(), reason })
+        Err(GitError::Unreachable { what: "ls-remote".to_owned(), access: Access::Read, how: Unreached::Other, reason })
     }
 
     /// Fetches all branches of the remote to `refs/remotes/origin/`, and drops those that are gone there.

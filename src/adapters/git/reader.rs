@@ -266,7 +266,8 @@ impl Reader {
     fn failed(&mut self, error: &std::io::Error) -> GitError {
         let args = self.args.clone();
         if error.kind() == std::io::ErrorKind::TimedOut {
-            return GitError::Timeout { what: args, seconds: self.limit.as_secs() };
+            let access = super::cmd::access(&args);
+            return GitError::Timeout { what: args, access, seconds: self.limit.as_secs() };
         }
         let by_us = self.end();
         let status = self.child.try_wait().ok().flatten();
