@@ -235,7 +235,7 @@ fn gate(gate: Gate, facts: &Facts<'_>) -> GateShown {
             let needs = match need {
                 Need::Job(_) => "a job is needed",
                 Need::Person(_) => "a person decides",
-                Need::Effect(_) => "the next step looks",
+                Need::Effect(_) => "the next step checks",
                 Need::Wait { .. } => "it waits",
             };
             ("undecided", format!("{why} ({needs})"))
@@ -331,19 +331,19 @@ fn taskless(
         };
         if let Some(off) = resolved.off().iter().find(|o| resolved.logical_of(status) == Some(o.intent.logical())) {
             return (
-                format!("{:?} does not steer here: {}", known.name, off.why),
-                vec!["give the intent a status of its own; `orch doctor` names both".to_owned()],
+                format!("{:?} has no effect here: {}", known.name, off.why),
+                vec!["give the intent its own status; `orch doctor` names both".to_owned()],
             );
         }
         if resolved.intent_of(status) == Some(Intent::ToAnalyse) {
             return match last.filter(|_| row.is_some_and(|r| r.status_id == status)) {
                 Some(i) if i.state == crate::adapters::store::IntentState::Dismissed => (
-                    format!("its {wanted:?} was not acted on: {}", i.reason.as_deref().unwrap_or("no reason kept")),
+                    format!("its {wanted:?} had no effect: {}", i.reason.as_deref().unwrap_or("no reason kept")),
                     vec![format!("set another status, then {wanted:?} again")],
                 ),
                 Some(_) | None => (
                     "it waits to be picked up".to_owned(),
-                    vec!["the next `orch tick` or `orch reconcile` makes its task".to_owned()],
+                    vec!["the next `orch tick` or `orch reconcile` creates its task".to_owned()],
                 ),
             };
         }

@@ -143,7 +143,7 @@ fn ask_pull(ctx: &mut Ctx, project: &Project, task: &Task, default: &str, depth:
     match services::forge(ctx, project, |forge| forge.pull(number)) {
         Ok(pull) => Ok(seen(number, pull, default)),
         Err(e) if depth != Depth::Full => {
-            tracing::warn!(task = %task.key, "pull request {number} is looked at later: {e:#}");
+            tracing::warn!(task = %task.key, "pull request {number} will be checked later: {e:#}");
             Ok(PullSeen::None)
         }
         Err(e) => Err(e),
@@ -188,7 +188,7 @@ pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> 
 /// gate be undecided, then a person decides.
 pub fn unsettled(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
     if super::settle::undecided_for(ctx, task, "landing", true, None)? > ctx.policy.undecided_max_ms {
-        return mergegate::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
+        return mergegate::block(ctx, task.id, &format!("{why}, for longer than gates.undecided_max_s"), false);
     }
     ctx.report.hold(Some(task.key.as_str()), Rule::Gate, why.to_owned());
     Ok(())
@@ -220,7 +220,7 @@ pub fn check_waiting_deploy(ctx: &mut Ctx, id: TaskId) {
     if let Err(e) = taken_back(ctx, id)
         && let Ok(task) = ctx.task(id)
     {
-        tracing::warn!(task = %task.key, "whether another hand was at it is asked later: {e:#}");
+        tracing::warn!(task = %task.key, "whether somebody else moved it will be checked later: {e:#}");
     }
 }
 

@@ -54,7 +54,7 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let Some(checked) = landing::check(ctx, id, landing::Depth::Full)? else { return Ok(()) };
     match merge::at_gate(&checked.landing) {
         AtGate::Pass { commit } => {
-            let why = format!("it is in the default branch as it was tested, as {}", commit.short());
+            let why = format!("the tested change is in the default branch, as {}", commit.short());
             let detail = mergeable(held.fence, &checked.base);
             return record(ctx, &checked.task, held.fence, EvidenceVerdict::Pass, &why, detail);
         }

@@ -201,14 +201,14 @@ fn a_withdrawn_item_holds_its_task_and_coming_back_frees_it() {
     assert!(held.withdrawn.unwrap().to_string().contains("withdrawn by a person"));
     let card = || std::fs::read_to_string(s.house.path("state/cards/ORCH-1.txt")).unwrap();
     assert!(card().contains("Withdrawn by a person: its work item is gone"), "{}", card());
-    assert!(!card().contains("Approval wanted"), "{}", card());
+    assert!(!card().contains("Approval needed"), "{}", card());
     assert_ne!(held.stage.as_str(), "cancelled", "never cancelled by guess");
     s.house.orch(&["reconcile", "--full"]).fine();
     assert_eq!(s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/withdrawn/%'").len(), 1);
     s.board.data().item_mut(n).archived = false;
     s.house.orch(&["reconcile", "--full"]).fine();
     assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_none());
-    assert!(card().contains("Approval wanted"), "{}", card());
+    assert!(card().contains("Approval needed"), "{}", card());
     // A person moved it to a closed group: held, explained, not put back.
     s.board.set(n, "Done");
     s.house.reconcile().fine();
@@ -229,7 +229,7 @@ fn rule_44_an_item_that_can_not_be_read_hides_no_other_that_is_gone() {
     s.board.fault(&format!("GET /api/v1/workspaces/{WORKSPACE}/work-items/ORCH-1/"), Fault::status(403), 1);
     let gone = || ["ORCH-1", "ORCH-2"].map(|key| s.house.task(key).unwrap().withdrawn.is_some());
     let said = s.house.orch(&["reconcile", "--full"]);
-    assert!(said.json["errors"].to_string().contains("looking for its work item"), "{}", said.json);
+    assert!(said.json["errors"].to_string().contains("searching for its work item"), "{}", said.json);
     assert_eq!(gone(), [false, true]);
     s.house.orch(&["reconcile", "--full"]).fine();
     assert_eq!(gone(), [true, true]);

@@ -96,7 +96,7 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     assert_eq!(chat.answered(&eve), "you may not decide here");
     assert_eq!(chat.answered(&again), "you may not decide here");
     assert_eq!(chat.unanswered(), Vec::<String>::new());
-    assert_eq!(chat.answered(&presses[3]), "this button is not known here");
+    assert_eq!(chat.answered(&presses[3]), "this button is unknown here");
     let strangers = house.events("stranger_refused");
     // A bot with a decider's number is a stranger, too.
     assert_eq!(strangers.iter().filter(|e| e["by"]["user"] == "66").count(), 1, "{strangers:#?}");
@@ -155,7 +155,7 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     let deploy = question(&chat);
     let (late, what) = chat.pressed(BOB, second.id, &second.button("approve"));
     chat.update(what);
-    // The branch gets another head: Confirm Deploy is stale, and asked again.
+    // The branch gets new head: Confirm Deploy is stale, and asked again.
     house.change("UPDATE asks SET head = 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' WHERE state = 'open'");
     let moved = chat.press(BOB, &deploy, "deploy");
     chat.update(chat.reply(ANN, why.id, "not like this"));
@@ -168,7 +168,7 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     );
     assert_eq!(house.events("rejected").len(), 1);
     assert!(chat.answered(&late).starts_with("already decided by the command line"), "{}", chat.answered(&late));
-    assert!(chat.answered(&moved).contains("another head"), "{}", chat.answered(&moved));
+    assert!(chat.answered(&moved).contains("new head"), "{}", chat.answered(&moved));
     assert!(waits(&house) && message(&chat, deploy.id).buttons.is_empty());
     let fresh = question(&chat);
     assert_ne!(fresh.id, deploy.id);
@@ -227,7 +227,7 @@ fn ord_5_stop_asks_once_more_and_another_reader_is_named() {
     chat.migrate(-100_777);
     house.tick().fine();
     let there = |text: &str| chat.chat().into_iter().rfind(|m| m.chat == -100_777 && m.text.contains(text));
-    let again = there("Approval wanted").expect("asked again");
+    let again = there("Approval needed").expect("asked again");
     assert_eq!(again.buttons.len(), 3, "{again:#?}");
     // The second question again, and yes. A crash after the update was applied delivers it once more.
     let sure = there("Stop ORCH-1?").expect("the second question");

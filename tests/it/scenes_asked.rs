@@ -98,7 +98,7 @@ fn an_unknown_status_is_named_with_the_nearest_and_steers_nothing() {
 }
 
 #[test]
-fn what_lies_in_a_boards_folder_and_is_no_item_is_passed_over_with_a_notice() {
+fn a_file_in_a_boards_folder_that_is_no_item_is_skipped_with_a_notice() {
     let house = house("", &[]);
     house.item("Greet");
     let dir = house.path("state/issues");

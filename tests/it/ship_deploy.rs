@@ -179,7 +179,7 @@ fn rule_18_half_a_result_is_unknown() {
             "[ -e \"$TARGET/ok\" ] || {{ printf '{{\"schema\":1,\"ta' > \"$ORCH_DEPLOY_RESULT\"; exit 0; }}\n{PLAIN}"
         ),
         "",
-        "not written to its end",
+        "incomplete",
     );
 }
 
@@ -193,7 +193,12 @@ fn a_result_that_says_otherwise_than_the_wrapper_is_unknown() {
     };
     unknown(&says(0, 1), "", "its result file says otherwise: exit 0");
     unknown(&says(1, 0), "", "its result file says otherwise: exit 1");
-    crate::support::attacks::seen("judges", "forge a deploy's result", crate::support::attacks::Held::Off, false);
+    crate::support::attacks::seen(
+        "deceiving CI and deploys",
+        "forge a deploy's result",
+        crate::support::attacks::Held::Off,
+        false,
+    );
 }
 
 #[test]
@@ -284,7 +289,7 @@ fn confirm_deploy_returns_with_the_command_started() {
 fn rule_1_artefacts_go_to_the_branch_after_done_where_it_is_asked_for() {
     let pipe = with(PLAIN, "artefacts_after_merge: branch, ");
     let key = pipe.item("One");
-    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("what orch recorded"));
+    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("orch's record"));
     assert_eq!(pipe.of(&key, "stage"), "done");
     let shown = pipe.remote(&["show", &format!("main:docs/work-items/{key}/14-deploy-log.md")]);
     assert!(shown.contains("deploy_status: SUCCESS"), "{shown}");
@@ -293,7 +298,7 @@ fn rule_1_artefacts_go_to_the_branch_after_done_where_it_is_asked_for() {
     for _ in 0..3 {
         pipe.orch(&["tick"]);
     }
-    assert_eq!(pipe.remote(&["log", "--format=%s", "main"]).matches("what orch recorded").count(), 1);
+    assert_eq!(pipe.remote(&["log", "--format=%s", "main"]).matches("orch's record").count(), 1);
     assert!(!pipe.at("state/sentinels/demo/merge-lease.json").exists());
 }
 
@@ -320,7 +325,7 @@ fn rule_1_artefacts_that_the_default_branch_refuses_are_alerted_once_and_committ
     assert_eq!(pipe.rows("SELECT 1 FROM outbox WHERE key LIKE 'alert/artefacts_refused/%'").len(), 1);
     std::fs::remove_file(&hook).unwrap();
     pipe.change("UPDATE journal SET intent = json_set(intent, '$.until', 0) WHERE kind = 'artefact_committed'");
-    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("what orch recorded"));
+    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("orch's record"));
 }
 
 #[test]
@@ -375,7 +380,7 @@ fn never_ran(script: &str, said: &str) {
     });
     let key = pipe.item("One");
     let why = pipe.hurried_to_a_block(&key);
-    assert!(why.contains("could not be started") && why.contains(said) && why.contains("as before"), "{why}");
+    assert!(why.contains("could not be started") && why.contains(said) && why.contains("unchanged"), "{why}");
     assert_eq!(pipe.rows("SELECT state FROM deploys"), ["landed"]);
     assert!(pipe.rows("SELECT 1 FROM freezes").is_empty(), "{}", pipe.story());
     assert!(

@@ -41,10 +41,10 @@ pub fn unusable(stderr: &str) -> Option<&'static str> {
     }
     let (_, rest) = stderr.split_once("The requested URL returned error: ")?;
     match rest.get(..3)?.parse::<u16>().ok()? {
-        302 | 303 => Some("a sign-in page answers in the remote's place: correct git.remote, or sign this machine in"),
+        302 | 303 => Some("a sign-in page answers instead of the remote: correct git.remote, or sign this machine in"),
         407 => Some("give the proxy's user and password in https_proxy and http_proxy"),
-        429 => Some("nothing: the forge limits how often it is asked, and is asked again later"),
-        500..=599 => Some("see whether the forge is up: it answers with an error of its own"),
+        429 => Some("nothing: the forge limits requests, and orch retries later"),
+        500..=599 => Some("check whether the forge is up: it answers with a server error"),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Show the effective settings, check the configuration, print its JSON Schema
+/// Show, check or describe the configuration
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch config check && orch config show | grep serial_gate")]
 pub struct Args {
@@ -21,7 +21,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Every effective setting with where it came from; secrets only as their reference
+    /// Show every effective setting and its source; secrets appear only as references
     #[command(after_help = "Example:\n  orch config show --json")]
     Show,
     /// Read and check the configuration; exit 2 says what is wrong and where
@@ -30,13 +30,14 @@ enum What {
     /// Print the JSON Schema of the file, for editors
     #[command(after_help = "Example:\n  orch config schema > orch.schema.json")]
     Schema,
-    /// Let the orch.yaml of a checkout count for this account: its commands are started as you
+    /// Trust the orch.yaml of a checkout: `orch` then uses it, and starts its commands as you
     #[command(after_help = "Example:\n  orch config trust ./orch.yaml")]
     Trust {
+        /// The orch.yaml to trust
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Let the state directory belong to this configuration from now on: the file was moved or renamed
+    /// Assign the state directory to this configuration file, after the file was moved or renamed
     #[command(after_help = "Example:\n  orch --config /etc/orch/orch.yaml config adopt")]
     Adopt,
 }
@@ -111,8 +112,8 @@ fn out_of_environment(config: &Config) -> Result<(), Failure> {
         return Ok(());
     }
     let why = handed::begin_again(&values);
-    Err(Failure::new(Exit::Broken, format!("beginning again without secrets in the environment failed: {why}"))
-        .hint("/proc must be mounted, and this program's file be there"))
+    Err(Failure::new(Exit::Broken, format!("restarting without secrets in the environment failed: {why}"))
+        .hint("/proc must be mounted, and this program's file must exist"))
 }
 
 /// Shows, checks or prints; changes nothing.
@@ -123,7 +124,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             if call.out.is_json() {
                 call.out.document(&json!({"file": file, "trusted": true, "changed": new, "errors": []}));
             } else {
-                let word = if new { "counts from now on" } else { "counts already" };
+                let word = if new { "is used from now on" } else { "counts already" };
                 call.out.line(format!("{} {word} in its folder and below", file.display()));
             }
         }

@@ -8,14 +8,16 @@ use crate::decide::advice::quoted;
 use crate::engine::explain::{self, Explained};
 use crate::model::ids::Key;
 use crate::model::inputs::line;
+use crate::model::report::Rule;
+use crate::model::stage::Stage;
 use crate::model::text::clip;
 use std::fmt::Write as _;
 
-/// Why a task is where it is: the rule that holds it, the evidence read, what would move it
+/// Show why a task waits: the rule that holds it, the evidence it read, and what would unblock it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch explain ORCH-17")]
 pub struct Args {
-    /// A task, or a work item that has none yet
+    /// A task's key, or that of a work item without a task
     #[arg(value_name = "TASK")]
     task: String,
 }
@@ -63,12 +65,15 @@ fn page(e: &Explained) -> String {
     let mut say = |line: String| {
         let _ = writeln!(text, "{line}");
     };
+    let ended = e.held_by.as_ref().is_some_and(|h| h.rule == Rule::Terminal);
     let place = match (&e.stage, e.attempt) {
+        (Some(stage), Some(attempt)) if ended => format!("{stage} after round {attempt}"),
         (Some(stage), Some(attempt)) => format!("in {stage}, round {attempt}"),
         _ => "without a task".to_owned(),
     };
     say(format!("{}  {}  ({place})", e.key, clip(&e.title, 100)));
     match &e.held_by {
+        Some(_) if ended => {}
         Some(held) => {
             let until = held.until.as_deref().map(|u| format!(" (until {})", local(u))).unwrap_or_default();
             say(format!("held by {}: {}{until}", held.rule, clip(&here(e, &held.why), 600)));
@@ -87,9 +92,13 @@ fn page(e: &Explained) -> String {
     for found in &e.base {
         say(format!("  | {}", clip(found, 300)));
     }
-    say("what moves it:".to_owned());
-    for way in &e.moves {
-        say(format!("  {way}"));
+    if ended {
+        if e.stage.as_deref() == Some(Stage::Cancelled.as_str()) {
+            say("to start it again: set another status on the board, then To Analyse".to_owned());
+        }
+    } else {
+        say("what unblocks it:".to_owned());
+        e.moves.iter().for_each(|way| say(format!("  {way}")));
     }
     if !e.gates.is_empty() {
         say("gates on leaving the stage:".to_owned());
@@ -97,7 +106,7 @@ fn page(e: &Explained) -> String {
     for g in &e.gates {
         say(format!("  {:<20} {:<10} {}", g.gate, g.answer, clip(&here(e, &g.why), 300)));
         for row in &g.evidence {
-            let stay = if row.present { "" } else { ", of an earlier stay" };
+            let stay = if row.present { "" } else { ", of an earlier visit" };
             let commit: String = row.commit.chars().take(10).collect();
             say(format!(
                 "    evidence {}: {} on {commit}, round {}{stay}: {}",
@@ -115,7 +124,7 @@ fn page(e: &Explained) -> String {
         }
     }
     if e.edited {
-        say("edited since it was taken: the next To Analyse in analysis uses the new text".to_owned());
+        say("edited since it was picked up: setting To Analyse during analysis uses the new text".to_owned());
     }
     if let Some(item) = &e.item {
         say(format!("on the board: {}", item.status.as_deref().map_or_else(|| "-".to_owned(), |s| clip(s, 80))));
@@ -124,7 +133,7 @@ fn page(e: &Explained) -> String {
         }
         for i in &item.intents {
             let why = i.reason.as_deref().map(|r| format!(": {}", clip(r, 200))).unwrap_or_default();
-            say(format!("  {} {} seen {}{why}", i.intent, i.state, local(&i.seen_at)));
+            say(format!("  {} at {}: {}{why}", i.intent, local(&i.seen_at), i.state));
         }
     }
     text

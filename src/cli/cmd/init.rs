@@ -14,30 +14,30 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Set up this repository: the account's configuration and prompts, or one more project in it
+/// Set up this repository: write the account's configuration and prompts, or add a project to them
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  cd my-project && orch init && orch doctor\n  orch init --systemd --user\n\nThe first call writes $XDG_CONFIG_HOME/orch/orch.yaml with the prompts next to it, later ones add a project. In the checkout only .gitleaks.toml is written: commit it."
+    after_help = "Example:\n  cd my-project && orch init && orch doctor\n  orch init --systemd --user\n\nThe first call writes $XDG_CONFIG_HOME/orch/orch.yaml and prompts next to it; later calls add a project. In the checkout it writes only .gitleaks.toml: commit that file."
 )]
 pub struct Args {
-    /// Prefix of the project's work-item keys; else the remote's name in capitals
+    /// Prefix of the project's work-item keys; default: the remote's name in capitals
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     #[command(flatten)]
     trying: Trying,
-    /// Take the default answer to each question
+    /// Answer each question with its default
     #[arg(long)]
     yes: bool,
-    /// Write ./orch.yaml and ./agents for this checkout alone, with a state directory of its own
+    /// Write ./orch.yaml and ./agents for this checkout alone, with its own state directory
     #[arg(long)]
     here: bool,
-    /// Also orch.env, and units and timers for tick, reap and reconcile
+    /// Also write orch.env, and units and timers for tick, reap and reconcile
     #[arg(long)]
     systemd: bool,
-    /// For the user's own manager (~/.config/systemd/user) instead of the system's
+    /// Write units for the user's manager (~/.config/systemd/user) instead of the system's
     #[arg(long)]
     user: bool,
-    /// Write the units below DIR instead, for a package or an image
+    /// Write the units below DIR, for a package or an image
     #[arg(long, value_name = "DIR")]
     prefix: Option<PathBuf>,
     /// Remove what `init` installed: units, timers, an unchanged orch.env, lingering, completions, manual pages
@@ -48,10 +48,10 @@ pub struct Args {
 /// Whether the proposals are tried (ORD-2).
 #[derive(Debug, clap::Args)]
 pub struct Trying {
-    /// Try the proposed setup and CI on the remote's default branch; exit 1 where they don't pass
+    /// Run the proposed setup and CI on the remote's default branch; exit 1 if they fail
     #[arg(long = "try", conflicts_with = "no_try")]
     try_them: bool,
-    /// Write the proposals untried
+    /// Write the proposed setup and CI without running them
     #[arg(long)]
     no_try: bool,
 }
@@ -69,7 +69,7 @@ impl Trying {
                 call.out.line(format!("{key}: {}", words.join(" ")));
             }
         }
-        ask::yes(call, yes, "try them now in a clone of the default branch?")
+        ask::yes(call, yes, "run them now in a clone of the default branch?")
     }
 
     /// Whether to read the default branch of a repository without a checkout here, to propose how to test it (ORD-2).
@@ -124,7 +124,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if !summary.added {
         labels(call, &place.file, &mut summary);
     }
-    summary.next.push(format!("look at {}, then: orch doctor", place.file.display()));
+    summary.next.push(format!("check {}, then: orch doctor", place.file.display()));
     summary.next.push(match (&summary.project, several(call, &place.file)) {
         (Some(key), true) => format!("orch new 'A first work item' --project {key}"),
         _ => "orch new 'A first work item'".to_owned(),
@@ -132,7 +132,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if args.systemd {
         systemd(call, args, &place.file, &mut summary)?;
     } else {
-        summary.next.push("orch tick, yourself or by a timer (orch init --systemd --user)".to_owned());
+        summary.next.push("orch tick, manually or by a timer (orch init --systemd --user)".to_owned());
     }
     if args.prefix.is_none()
         && (args.yes || ask::is_person(call))
@@ -168,7 +168,7 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, summary: &
     let top = locate::top(dir).unwrap_or(dir);
     if let Err(why) = writable(top) {
         return Err(Failure::new(Exit::Broken, format!("{} can't be written: {why}", top.display()))
-            .hint("nothing was changed; give this account the right to write .gitleaks.toml there"));
+            .hint("nothing was changed; make .gitleaks.toml writable there for this account"));
     }
     let was = install::removed(place, &found);
     if let Some(key) = was.as_ref().filter(|_| args.systemd && args.key.is_none() && !args.yes && !ask::is_person(call))
@@ -200,7 +200,7 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, summary: &
             if let Some(was) = &was {
                 summary
                     .notes
-                    .push(format!("{was} was removed from this installation before, and is in it again as {is}"));
+                    .push(format!("{was} was removed from this installation earlier; it is added again as {is}"));
             }
             summary.notes.extend(try_base::kept(&tried, &place.file, &is));
             summary.notes.extend(found.runtime_note(&place.file, &summary.done.written));
@@ -225,9 +225,7 @@ fn stays_out(call: &Invocation, place: &Place, key: &str, summary: &mut Summary)
     let why = format!("{key} was removed from {} and stays out", place.file.display());
     let way = "`orch init` in this checkout adds it again";
     if install::is_empty(call, place)? {
-        return Err(
-            Failure::refused(format!("{why}, and there is no other project that timers could work on")).hint(way)
-        );
+        return Err(Failure::refused(format!("{why}, and there is no other project for the timers")).hint(way));
     }
     summary.notes.push(format!("{why}: {way}"));
     Ok(())
@@ -237,7 +235,7 @@ fn stays_out(call: &Invocation, place: &Place, key: &str, summary: &mut Summary)
 pub fn lines(tried: &Tried) -> Vec<String> {
     let one = |name: &str, came: Came| match came {
         Came::Passed => Some(format!("tried  {name} passed")),
-        Came::Failed => Some(format!("tried  {name} failed, and is written as a comment")),
+        Came::Failed => Some(format!("tried  {name} failed; it is written as a comment")),
         Came::Untried | Came::None => None,
     };
     let line = tried.line.as_ref().map(|l| format!("       {l}"));
@@ -269,9 +267,9 @@ fn systemd(call: &Invocation, args: &Args, file: &Path, summary: &mut Summary) -
     units::write(&folder, args.user, &program, &config, &names, &mut summary.done)?;
     let user = if args.user { "--user " } else { "" };
     if !units::is_running(args.user) {
-        summary
-            .notes
-            .push("no manager is running here: the units are written, and take effect where one does".to_owned());
+        summary.notes.push(
+            "no systemd manager is running here: the units are written, and take effect once one runs".to_owned(),
+        );
     }
     if let Some(prefix) = &args.prefix {
         summary.notes.push(format!(
@@ -285,7 +283,7 @@ fn systemd(call: &Invocation, args: &Args, file: &Path, summary: &mut Summary) -
         summary.next.push("loginctl enable-linger      # else everything ends when you log out".to_owned());
     } else {
         summary.notes.push(
-            "steps and agents of system units run as root; `--user` under an account of their own is safer".to_owned(),
+            "steps and agents of system units run as root; `--user` under a separate account is safer".to_owned(),
         );
     }
     Ok(())
@@ -341,7 +339,7 @@ fn labels(call: &Invocation, file: &Path, summary: &mut Summary) {
     for project in config.projects.iter().filter(wanted) {
         match projects::plain_board(&config, project).and_then(|board| Ok(board.prepare()?)) {
             Ok(labels) => summary.labels.extend(labels),
-            Err(e) => summary.notes.push(format!("the labels of {} could not be made: {e:#}", project.key)),
+            Err(e) => summary.notes.push(format!("the labels of {} could not be created: {e:#}", project.key)),
         }
     }
 }
@@ -352,6 +350,6 @@ pub fn prefix(text: &str) -> Result<String, Failure> {
     match Key::parse(&format!("{key}-1")) {
         Ok(_) => Ok(key),
         Err(_) => Err(Failure::usage(format!("{text:?} can't begin work-item keys"))
-            .hint("a letter first, then letters and digits, ten at most: `--key SHOP`")),
+            .hint("use a letter, then at most nine letters or digits: `--key SHOP`")),
     }
 }

@@ -31,19 +31,19 @@ pub struct Args {
     /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK", required_unless_present = "base")]
     task: Option<String>,
-    /// The last try of the base of this repository, or of the project with this key
+    /// The log of the last base check of this repository, or of the project with this key
     #[arg(long, value_name = "REPO", conflicts_with_all = ["task", "stage", "run", "prompt", "follow"])]
     base: Option<String>,
     /// The last run of this stage
     #[arg(long, value_name = "S", value_parser = stage)]
     stage: Option<Stage>,
-    /// The run of this number; `orch status --json` and `orch timeline` name them
+    /// The run with this number; `orch status --json` and `orch timeline` show the numbers
     #[arg(long, value_name = "N", conflicts_with = "stage")]
     run: Option<i64>,
-    /// What the agent was sent, instead of what it said
+    /// The prompt that the agent was sent, instead of its output
     #[arg(long)]
     prompt: bool,
-    /// Follow a run until it has ended
+    /// Follow the run until it ends
     #[arg(short, long, conflicts_with = "prompt")]
     follow: bool,
 }
@@ -63,7 +63,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let task = open::task(&mut ctx, args.task.as_deref().unwrap_or_default())?;
     let run = chosen(&mut ctx, &task, args)?;
     if args.follow && call.out.is_json() {
-        return Err(Failure::usage("-f follows a text, and --json is one document").hint("leave one of the two out"));
+        return Err(Failure::usage("-f follows a log, but --json is one document").hint("leave one of the two out"));
     }
     let dir = ctx.paths.run(run.id);
     let files = if args.prompt { vec![dir.join("prompt.md")] } else { files(&dir, &run) };
@@ -77,7 +77,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             format!("run {} of {} has no {what} in {}", run.id, task.key, dir.display()),
         )
         .task(task.key.to_string())
-        .hint("its folder may have been pruned, or the run never got that far; `orch timeline` says what happened"));
+        .hint("its folder may have been pruned, or the run never got that far; `orch timeline` shows what happened"));
     }
     let kind = kind(&ctx, &run);
     if call.out.is_json() {
@@ -95,7 +95,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         let end = run.result.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
         call.out.line(format!("# {} run {}, {who} in {}, round {}{end}", task.key, run.id, run.stage, run.attempt));
         if silent && begun && !args.follow {
-            call.out.line("# nothing said yet; -f waits for it");
+            call.out.line("# no output yet; -f waits for it");
         }
     }
     if args.follow { follow(call, &mut ctx, &run, &dir, kind) } else { print(call, &files, kind) }
@@ -105,7 +105,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 fn base(call: &Invocation, ctx: &mut Ctx, asked: &str) -> CmdResult {
     let repo = &base_name(&ctx.config, asked)?;
     let Some(row) = ctx.store.read(|tx| base_job::row(tx, repo))? else {
-        return Err(Failure::usage(format!("the base of {repo} was never tried")).hint(bases(&ctx.config)));
+        return Err(Failure::usage(format!("the base of {repo} has never been checked")).hint(bases(&ctx.config)));
     };
     let dir = base_job::dir(ctx, repo);
     let files: Vec<PathBuf> = ["setup.log", "ci.log"].iter().map(|n| dir.join(n)).filter(|f| f.exists()).collect();
@@ -137,7 +137,7 @@ fn base_name(config: &Config, asked: &str) -> Result<String, Failure> {
         (Some(project), _) => Ok(project.base_name().to_owned()),
         (None, [project]) => Ok(project.base_name().to_owned()),
         (None, []) => Ok(asked.to_owned()),
-        (None, _) => Err(Failure::usage(format!("{asked} has a base for each of its projects")).hint(bases(config))),
+        (None, _) => Err(Failure::usage(format!("{asked} has one base per project")).hint(bases(config))),
     }
 }
 

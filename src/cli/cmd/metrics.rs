@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Prometheus text format, for node_exporter's textfile collector
+/// Print metrics in the Prometheus text format, for node_exporter's textfile collector
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch metrics --output /var/lib/node_exporter/textfile/orch.prom")]
 pub struct Args {
-    /// Write it there, as a whole, instead of to stdout
+    /// Write to this file, atomically, instead of to stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -107,10 +107,10 @@ fn render(s: &Status, stages: &BTreeMap<Stage, i64>, cost_micros: i64, now_ms: i
     let frozen: Vec<_> = s.serial_gate.frozen.iter().map(|f| (vec![("repo", f.repo.as_str())], 1.0)).collect();
     page.family("orch_repo_frozen", "gauge", "Frozen repositories.", &frozen);
     let leases: Vec<_> = s.merge_lease.iter().map(|l| (vec![("repo", l.repo.as_str())], flag(l.alive))).collect();
-    page.family("orch_merge_lease_alive", "gauge", "Held merge leases; 0: the holder's process is gone.", &leases);
+    page.family("orch_merge_lease_alive", "gauge", "Held merge leases; 0 if the holder's process is gone.", &leases);
     page.one("orch_watches_armed", "Deploys being watched.", s.post_deploy.watches.len() as f64);
     page.one("orch_outbox_open", "Messages to be delivered.", n(s.outbox.open));
-    page.one("orch_outbox_parked", "Messages refused for ever.", n(s.outbox.parked));
+    page.one("orch_outbox_parked", "Messages refused permanently.", n(s.outbox.parked));
     page.one("orch_cost_usd_today", "Known cost of today's runs (UTC).", s.limits.cost_today_usd);
     page.family(
         "orch_cost_usd_total",

@@ -15,25 +15,25 @@ use anyhow::Context;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Observe what was deployed; with --url, a stand-alone watch without any configuration
+/// Watch a deploy's health; with --url, watch any address without a configuration
 ///
-/// Exit 0: HEALTHY (of a TASK also: not decided yet, or a newer deploy took over), 1: DEGRADED, 3: INCONCLUSIVE.
+/// Exit 0: HEALTHY (with TASK also: not decided yet, or replaced by a newer deploy); 1: DEGRADED; 3: INCONCLUSIVE.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch post-deploy-probe --url http://127.0.0.1:8081/health --count 10 --interval 5")]
 pub struct Args {
-    /// The task whose deploy is observed once
+    /// The task whose deploy is probed once
     #[arg(value_name = "TASK", conflicts_with = "url", required_unless_present = "url")]
     task: Option<String>,
     /// URL to watch; any 2xx is healthy
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// How many probes
+    /// Number of probes
     #[arg(long, value_name = "N", default_value_t = 15, requires = "url", value_parser = clap::value_parser!(u64).range(1..=MAX_PROBES))]
     count: u64,
     /// Seconds between two probes
     #[arg(long, value_name = "S", default_value_t = 60.0, requires = "url")]
     interval: f64,
-    /// Print what would be asked, ask nothing
+    /// Print what would be probed; probe nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -70,7 +70,7 @@ fn of_task(call: &Invocation, args: &Args, name: &str) -> CmdResult {
         return Err(refused("post_deploy.enabled is off".to_owned()).hint("unset ORCH_POST_DEPLOY_ENABLED"));
     }
     if task.watch.is_none() {
-        let why = format!("it has no watch; it is in {}", task.stage);
+        let why = format!("it has no watch, because it is in {}", task.stage);
         return Err(refused(why).hint("a watch is armed when a task of a watched project is done"));
     }
     if args.dry_run {
@@ -80,11 +80,9 @@ fn of_task(call: &Invocation, args: &Args, name: &str) -> CmdResult {
     }
     let held = watch::hold(&ctx, &task)?;
     if held.is_none() {
-        return Err(
-            Failure::new(Exit::Broken, format!("another step observes {key} at this moment")).hint("run it again")
-        );
+        return Err(Failure::new(Exit::Broken, format!("another step is observing {key}")).hint("run it again"));
     }
-    let dir = tempfile::tempdir().context("making a folder for the probe")?;
+    let dir = tempfile::tempdir().context("creating a folder for the probe")?;
     let policy = project.watch_policy();
     let (record, ended) = if task.is_watched() {
         let (record, ended, _) = watch::step(&mut ctx, &task, dir.path(), true)?;
@@ -155,7 +153,7 @@ fn alone(call: &Invocation, args: &Args, url: &str) -> CmdResult {
         timeout_ms: TIMEOUT_MS,
     };
     let target = WatchTarget { health: vec![health], ..WatchTarget::default() };
-    let home = tempfile::tempdir().context("making an empty home folder")?;
+    let home = tempfile::tempdir().context("creating an empty home folder")?;
     let checkout = std::env::current_dir().context("finding the current folder")?;
     let ctx = ProbeCtx {
         checkout,

@@ -8,7 +8,7 @@ use crate::engine::guard;
 use anyhow::Context;
 use serde_json::json;
 
-/// Lift `halt`
+/// Lift the halt
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch resume && orch tick")]
 pub struct Args {}

@@ -17,9 +17,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Scan a commit range for secrets and its dependencies for known vulnerabilities
+/// Scan a commit range for secrets, and its dependencies for known vulnerabilities
 ///
-/// Exit 0: nothing that blocks, 1: findings, 3: a scanner could not look (never taken for clean).
+/// Exit 0: nothing that blocks; 1: findings; 3: a scanner could not run, so nothing is known.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example, in any checkout:\n  orch security-scan --range origin/main..HEAD --format sarif --output scan.sarif"
@@ -31,22 +31,22 @@ pub struct Args {
     /// The checkout to scan
     #[arg(long, value_name = "DIR", default_value = ".")]
     repo: PathBuf,
-    /// The commits to scan; else merge base with origin/HEAD to HEAD
+    /// The commits to scan; default: from the merge base with origin/HEAD to HEAD
     #[arg(long, value_name = "A..B")]
     range: Option<String>,
-    /// Write the Markdown artefact
+    /// Write the report as Markdown
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Form of the result
+    /// Format of the result
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json", "sarif"], default_value = "text")]
     format: String,
-    /// Write the document of --format here instead of stdout
+    /// Write the result to this file instead of stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// YAML file of accepted findings: a list, or a list under `allow:`
     #[arg(long, value_name = "FILE")]
     waivers: Option<PathBuf>,
-    /// Print what would be scanned, scan nothing
+    /// Print what would be scanned; scan nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -104,7 +104,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdResult {
     let step = StepReport::new("security-scan");
     if args.range.is_some() {
-        return Err(Failure::usage("a TASK has its own range: --range does not go with it"));
+        return Err(Failure::usage("a TASK has its own range: leave out --range"));
     }
     let mut ctx = if args.dry_run { open::dry(call, "security-scan")? } else { open::on_copy(call, "security-scan")? };
     let task = open::task(&mut ctx, name)?;
@@ -113,17 +113,20 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
     let head = task.head_sha.clone().ok_or_else(|| refuse("it has no pushed branch yet"))?;
     if args.dry_run {
         // Where the branch left the default one is known only after a fetch, and a dry run fetches nothing.
-        call.out.planned("security-scan", &[format!("scan {} since it left the default branch: {head}", task.key)]);
+        call.out.planned(
+            "security-scan",
+            &[format!("scan {} from its merge base with the default branch to {head}", task.key)],
+        );
         return Ok(Exit::Done);
     }
     let mirror = projects::mirror(&ctx, &project)?;
     let default = projects::default_branch(&mut ctx, &project, &mirror)?;
     let tip = mirror.fetch_branch(&default).context("fetching the default branch")?;
     let tip = tip.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
-    if !mirror.exists(&head).context("looking for the head")? {
+    if !mirror.exists(&head).context("searching for the head")? {
         mirror.fetch().context("fetching the branches")?;
     }
-    let base = mirror.merge_base(&tip, &head).context("finding where the branch began")?;
+    let base = mirror.merge_base(&tip, &head).context("finding the merge base of the branch")?;
     let base = base.with_context(|| format!("{} has no history in common with {default}", head.short()))?;
     let range = reserved::Range { mirror: &mirror, base, head: head.clone(), default_tip: tip };
     let request = reserved::scan_request(&ctx, &project, &task, range)?;
@@ -299,7 +302,7 @@ fn fingerprint_key(state_dir: &Path, args: &Args) -> (Vec<u8>, Option<String>) {
         Err(why) => {
             let mut key = vec![0_u8; 32];
             let _ = rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty());
-            (key, Some(format!("fingerprints hold for this run only, their key can't be kept: {why:#}")))
+            (key, Some(format!("fingerprints are valid for this run only, because their key can't be stored: {why:#}")))
         }
     }
 }

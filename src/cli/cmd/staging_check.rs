@@ -23,33 +23,33 @@ use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Run the staging checks and fold them into a verdict
+/// Run the staging checks and give one verdict
 ///
-/// Exit 0: SUCCESS, 1: FAILED, 4: staging.enabled is off.
+/// Exit 0: SUCCESS; 1: FAILED; 4: staging.enabled is off.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example, in CI without any configuration:\n  orch staging-check --strict --checks staging.yaml --junit staging.xml"
+    after_help = "Example, in CI without a configuration:\n  orch staging-check --strict --checks staging.yaml --junit staging.xml"
 )]
 pub struct Args {
-    /// Waive nothing: an allow-listed failure fails too
+    /// Waive nothing: an accepted failure fails, too
     #[arg(long)]
     strict: bool,
-    /// The project whose checks are run
+    /// The project whose checks run
     #[arg(long, value_name = "KEY", conflicts_with = "checks")]
     project: Option<String>,
     /// The task the report is for
     #[arg(long, value_name = "TASK")]
     task: Option<String>,
-    /// A file with a `staging:` section; no configuration and no database are needed
+    /// A file with a `staging:` section; needs no configuration and no database
     #[arg(long, value_name = "FILE")]
     checks: Option<PathBuf>,
     /// Write the results as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Write the Markdown artefact
+    /// Write the report as Markdown
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Print which checks would be run, run none
+    /// Print which checks would run; run none
     #[arg(long)]
     dry_run: bool,
 }
@@ -109,10 +109,10 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
         return planned(call, suite::planned(&project));
     }
     let signals = Signals::watch()?;
-    sentinel::make_dirs(&ctx.config.area_dir).context("making the folder of runs")?;
+    sentinel::make_dirs(&ctx.config.area_dir).context("creating the folder of runs")?;
     let work = tempfile::Builder::new().prefix(".staging-check-").tempdir_in(&ctx.config.area_dir);
-    let work = work.context("making a folder for the checks")?;
-    let scratch = tempfile::tempdir().context("making a folder for the suite")?;
+    let work = work.context("creating a folder for the checks")?;
+    let scratch = tempfile::tempdir().context("creating a folder for the suite")?;
     let folders = Folders::of_check(&ctx.config.area_dir, work.path());
     folders.renew()?;
     let mirror = projects::mirror(&ctx, &project)?;
@@ -124,7 +124,7 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let scripts = project.scripts();
     let plan =
         CheckoutPlan { scripts: Some((&tip, &scripts)), documents: Documents::LeftOut, ..CheckoutPlan::of(&head) };
-    let sealed = mirror.check_out(&folders.checkout, &plan).context("checking the revision out")?.scripts;
+    let sealed = mirror.check_out(&folders.checkout, &plan).context("checking out the revision")?.scripts;
     mirrors::write(&folders.home);
     let mut env = vec![
         ("ORCH_STAGE".to_owned(), Stage::DeployStaging.as_str().to_owned()),
@@ -213,7 +213,7 @@ impl Own<'_> {
             .map_err(|e| Failure::new(Exit::Broken, format!("no check ran: {}", e.why)).hint(e.way_out))?;
         if hold.is_none() {
             call.out.to_stderr(&format!(
-                "unconfined: nothing holds the commands of {}, which have all rights of this account",
+                "unconfined: the commands of {} have all rights of this account",
                 self.file.display()
             ));
         }
@@ -223,7 +223,7 @@ impl Own<'_> {
 
 fn off() -> Failure {
     Failure::refused("staging-check is refused: staging.enabled is off")
-        .hint("switch it on in the `staging:` section or with ORCH_STAGING_ENABLED=true")
+        .hint("enable it in the `staging:` section or with ORCH_STAGING_ENABLED=true")
 }
 
 fn planned(call: &Invocation, checks: Vec<String>) -> CmdResult {
@@ -245,7 +245,7 @@ fn judge(call: &Invocation, args: &Args, own: &Own<'_>) -> CmdResult {
     let start = Instant::now();
     let now = clock::now();
     let signals = Signals::watch()?;
-    let work = tempfile::tempdir().context("making a folder for the checks")?;
+    let work = tempfile::tempdir().context("creating a folder for the checks")?;
     let mut folders = Folders::of_check(work.path(), &work.path().join("run"));
     folders.renew()?;
     folders.checkout.clone_from(&own.checkout);

@@ -48,7 +48,7 @@ pub fn writable(folder: &Path) -> Result<(), Failure> {
             Exit::Broken,
             format!("units can't be written to {}: {}: {why}", folder.display(), first.display()),
         )
-        .hint("nothing was changed; give this account the rights there, or use --user or --prefix DIR")
+        .hint("nothing was changed; give this account write access there, or use --user or --prefix DIR")
     })
 }
 
@@ -114,7 +114,7 @@ pub fn write(
 ) -> Result<(), Failure> {
     if !user && config.state_dir != Path::new(STATE) {
         crate::adapters::sentinel::make_dirs(&config.state_dir)
-            .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+            .with_context(|| format!("creating the state directory {}", config.state_dir.display()))?;
     }
     // Nothing is written unless all of them could be.
     let services = SERVICES.iter().map(|(kind, text)| Ok((names.name(kind), service(text, user, program, config)?)));

@@ -71,7 +71,7 @@ pub fn freshness(facts: &FreshnessFacts<'_>) -> Freshness {
     match facts.source {
         RevisionSourceState::NotDeclared => {
             return Freshness::NotApplicable {
-                why: "staging.revision is not declared: nothing reports what staging runs".into(),
+                why: "staging.revision is not configured: nothing reports what staging runs".into(),
             };
         }
         RevisionSourceState::SwitchedOff => {
@@ -85,9 +85,9 @@ pub fn freshness(facts: &FreshnessFacts<'_>) -> Freshness {
         None if facts.build == BuildState::Running => {
             return undecided("staging is being built".into(), FreshnessNext::Wait);
         }
-        None => return undecided("staging was not asked for its revision yet".into(), FreshnessNext::Ask),
+        None => return undecided("staging has not been asked for its revision yet".into(), FreshnessNext::Ask),
         // No answer says nothing about the image: it is no reason to build, and no timeout runs (RULE-8).
-        Some(Err(why)) => return undecided(format!("staging did not say its revision: {why}"), FreshnessNext::Ask),
+        Some(Err(why)) => return undecided(format!("staging did not report its revision: {why}"), FreshnessNext::Ask),
         Some(Ok(got)) => got.trim(),
     };
     if got.eq_ignore_ascii_case(head) {
@@ -95,7 +95,7 @@ pub fn freshness(facts: &FreshnessFacts<'_>) -> Freshness {
     }
     let shown: String = got.chars().take(80).collect();
     let hint = if got.len() >= 7 && head.starts_with(&got.to_ascii_lowercase()) {
-        ", an abbreviation: let it answer the full commit id"
+        ", an abbreviation: make it report the full commit id"
     } else {
         ""
     };
@@ -107,8 +107,8 @@ pub fn freshness(facts: &FreshnessFacts<'_>) -> Freshness {
         BuildState::NotDeclared | BuildState::Done if facts.answered_stale_ms >= facts.limit_ms => {
             Freshness::Fail { why: format!("{differs}, still after {} s", facts.limit_ms.max(0) / 1000) }
         }
-        BuildState::NotDeclared => undecided(format!("{differs}; no staging.build is declared"), FreshnessNext::Ask),
-        BuildState::Done => undecided(format!("{differs}, though it was built"), FreshnessNext::Ask),
+        BuildState::NotDeclared => undecided(format!("{differs}; staging.build is not configured"), FreshnessNext::Ask),
+        BuildState::Done => undecided(format!("{differs}, although it was built"), FreshnessNext::Ask),
     }
 }
 
