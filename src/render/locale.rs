@@ -40,19 +40,19 @@ pub fn word(locale: Locale, word: Word) -> &'static str {
         Word::Attempt => ("attempt", "попытка"),
         Word::Tokens => ("tokens", "токенов"),
         Word::AskApproval => (
-            "Approval needed: set {status} on the board, or run orch advance {key} --approve",
+            "Approval wanted: set {status} on the board, or run orch advance {key} --approve",
             "Нужно одобрение: поставьте {status} на доске или выполните orch advance {key} --approve",
         ),
         Word::AskConfirm => (
-            "Deploy confirmation needed: set {status} on the board, or run orch advance {key} --confirm-deploy",
+            "Deploy confirmation wanted: set {status} on the board, or run orch advance {key} --confirm-deploy",
             "Подтвердите выкладку: поставьте {status} на доске или выполните orch advance {key} --confirm-deploy",
         ),
         Word::AskApprovalByCommand => (
-            "Approval needed: run orch advance {key} --approve (the board has no status for it)",
+            "Approval wanted: run orch advance {key} --approve (the board has no status for it)",
             "Нужно одобрение: выполните orch advance {key} --approve (на доске нет такого статуса)",
         ),
         Word::AskConfirmByCommand => (
-            "Deploy confirmation needed: run orch advance {key} --confirm-deploy (the board has no status for it)",
+            "Deploy confirmation wanted: run orch advance {key} --confirm-deploy (the board has no status for it)",
             "Подтвердите выкладку: выполните orch advance {key} --confirm-deploy (на доске нет такого статуса)",
         ),
         Word::AskBlocked => ("Blocked; orch retry {key} lifts it", "Заблокировано; снять: orch retry {key}"),
@@ -132,8 +132,8 @@ pub fn stage_name(locale: Locale, stage: Stage) -> &'static str {
 /// An alert's headline.
 pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
     let (en, ru) = match kind {
-        AlertKind::ApprovalWanted => ("Approval needed", "Нужно одобрение"),
-        AlertKind::ConfirmDeployWanted => ("Deploy confirmation needed", "Нужно подтверждение выкладки"),
+        AlertKind::ApprovalWanted => ("Approval wanted", "Нужно одобрение"),
+        AlertKind::ConfirmDeployWanted => ("Deploy confirmation wanted", "Нужно подтверждение выкладки"),
         AlertKind::AutoApproveUsed => ("Approved by label", "Одобрено по метке"),
         AlertKind::AutoDeployUsed => ("Deploy confirmed by label", "Выкладка разрешена по метке"),
         AlertKind::Blocked => ("Blocked", "Заблокировано"),

@@ -201,14 +201,14 @@ fn a_withdrawn_item_holds_its_task_and_coming_back_frees_it() {
     assert!(held.withdrawn.unwrap().to_string().contains("withdrawn by a person"));
     let card = || std::fs::read_to_string(s.house.path("state/cards/ORCH-1.txt")).unwrap();
     assert!(card().contains("Withdrawn by a person: its work item is gone"), "{}", card());
-    assert!(!card().contains("Approval needed"), "{}", card());
+    assert!(!card().contains("Approval wanted"), "{}", card());
     assert_ne!(held.stage.as_str(), "cancelled", "never cancelled by guess");
     s.house.orch(&["reconcile", "--full"]).fine();
     assert_eq!(s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/withdrawn/%'").len(), 1);
     s.board.data().item_mut(n).archived = false;
     s.house.orch(&["reconcile", "--full"]).fine();
     assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_none());
-    assert!(card().contains("Approval needed"), "{}", card());
+    assert!(card().contains("Approval wanted"), "{}", card());
     // A person moved it to a closed group: held, explained, not put back.
     s.board.set(n, "Done");
     s.house.reconcile().fine();

@@ -227,7 +227,7 @@ fn ord_5_stop_asks_once_more_and_another_reader_is_named() {
     chat.migrate(-100_777);
     house.tick().fine();
     let there = |text: &str| chat.chat().into_iter().rfind(|m| m.chat == -100_777 && m.text.contains(text));
-    let again = there("Approval needed").expect("asked again");
+    let again = there("Approval wanted").expect("asked again");
     assert_eq!(again.buttons.len(), 3, "{again:#?}");
     // The second question again, and yes. A crash after the update was applied delivers it once more.
     let sure = there("Stop ORCH-1?").expect("the second question");
