@@ -140,7 +140,7 @@ fn bnd_1_what_a_forges_own_ci_gives_a_task_branch_is_reported() {
     let report = examined(&house);
     let ci = report.says("forge's CI", "warning", ".gitea/workflows/ci.yml runs a task's branch before orch judges it");
     assert!(ci["message"].as_str().unwrap().contains("DEPLOY_KEY"), "{ci}");
-    report.says("forge's CI", "ok", ".github/workflows/release.yaml is not started by a task's branch");
+    report.says("forge's CI", "ok", ".github/workflows/release.yaml does not run for a task's branch");
     report.says("forge's CI", "warning", ".github/workflows/odd.yml can't be read");
     assert!(!report.levels("forge's CI").contains(&"failed".to_owned()));
     // A runner under this account, found by its name.
@@ -253,7 +253,7 @@ fn gitea_a_token_without_a_scope_is_reported_before_the_first_task() {
     forge.data().renamed = Some("team/renamed".into());
     let moved = examined(&house);
     moved.says("repository", "failed", "301");
-    assert!(moved.all.contains("it is at team/renamed now"), "{}", moved.all);
+    assert!(moved.all.contains("it moved to team/renamed"), "{}", moved.all);
     let mut data = forge.data();
     (data.renamed, data.pull_requests) = (None, false);
     drop(data);

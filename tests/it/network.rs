@@ -60,7 +60,7 @@ fn an_authority_of_the_company_is_trusted_by_api_and_git_whoever_names_it() {
     let Some(mut it) = company("localhost") else { return };
     let (ca, home) = (it.authority.ca(), it.house.path(".gitconfig"));
     let none = it.doctor(&[("GIT_SSL_NO_VERIFY", "1")]);
-    assert!(none.2.json.to_string().contains("GIT_SSL_NO_VERIFY is set, and orch does not follow it"));
+    assert!(none.2.json.to_string().contains("GIT_SSL_NO_VERIFY is set, but orch does not support it"));
     assert!(none.0.contains("certificate") && none.1.contains("ertificate"), "{} {}", none.0, none.1);
     assert_eq!(none.2.code, 3);
     for name in ["ORCH_TLS_CA_FILE", "SSL_CERT_FILE", "GIT_SSL_CAINFO"] {

@@ -118,7 +118,7 @@ fn a_file_in_a_boards_folder_that_is_no_item_is_skipped_with_a_notice() {
     }
     assert!(house.task("ORCH-1").is_some());
     let (code, chart, _) = house.text(&["doctor"]);
-    assert!(chart.contains("README.md is passed over"), "exit {code}: {chart}");
+    assert!(chart.contains("README.md is skipped"), "exit {code}: {chart}");
 }
 
 /// An entry in place of a work item that is not one holds that item alone, makes no step wait, and is no failure of the
