@@ -53,7 +53,7 @@ pub(super) fn top(config: &Config) -> Result<(), ConfigError> {
                 "{at} is {name:?}, expected a name under `runtimes`: {}",
                 known.join(", ")
             ))
-            .hint("configure it under `runtimes`"));
+            .hint("declare it under `runtimes`"));
         }
     }
     if config.auto_label.approve_label.trim().eq_ignore_ascii_case(config.auto_label.deploy_label.trim()) {
@@ -92,9 +92,9 @@ pub(super) fn project(p: &Project, at: &str) -> Result<(), ConfigError> {
     }
     if p.deploy.build.is_some() && p.deploy.command.is_none() {
         return Err(ConfigError::new(format!(
-            "{at}.deploy.build is set, but deploy.command, which deploys its result, is missing"
+            "{at}.deploy.build is there, and deploy.command, which takes it, is missing"
         ))
-        .hint("name the command that deploys what the build left in ORCH_BUILD_OUTPUT, or remove the build"));
+        .hint("name the command that deploys what the build left in ORCH_BUILD_OUTPUT, or take the build out"));
     }
     post_deploy(&p.post_deploy, &format!("{at}.post_deploy.5xx_threshold"))?;
     at_least_one(p.post_deploy.interval_s, &format!("{at}.post_deploy.interval_s"))?;
@@ -105,7 +105,7 @@ pub(super) fn project(p: &Project, at: &str) -> Result<(), ConfigError> {
         && !p.post_deploy.health.is_empty()
     {
         return Err(ConfigError::new(format!(
-            "{at}.post_deploy.action is rollback, but post_deploy.rollback.command is missing"
+            "{at}.post_deploy.action is rollback, and post_deploy.rollback.command is missing"
         ))
         .hint("name the command, or set the action to alert_only"));
     }
@@ -193,7 +193,7 @@ fn paths(p: &Project, at: &str) -> Result<(), ConfigError> {
         let at = format!("{at}.paths");
         glob(text, &at)?;
         if text.trim().is_empty() || text.starts_with(['/', '!']) || text.split('/').any(|part| part == "..") {
-            return Err(ConfigError::new(format!("{at}: {text:?} is not a path inside a repository"))
+            return Err(ConfigError::new(format!("{at}: {text:?} is no part of a repository"))
                 .hint("a glob from its root: services/api/**"));
         }
     }
@@ -247,7 +247,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         match scope {
             Scope::Repos(names) => {
                 for name in names.iter().filter(|n| config.project(n).is_none()) {
-                    out.push(format!("{at} names {name:?}, but no project has that repo or key"));
+                    out.push(format!("{at} names {name:?}, and no project has that repo or key"));
                 }
             }
             Scope::All | Scope::SelfHosting => {}
@@ -259,14 +259,14 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         } else if !p.forge.is_remote() && !p.ci.contexts.is_empty() {
             out.push(format!("{}: ci.contexts has no effect on the local forge", p.key));
         } else if !p.forge.is_remote() && p.ci.command.is_none() {
-            out.push(format!("{}: ci.command is missing: CI is not applicable, and ci_green passes", p.key));
+            out.push(format!("{}: ci.command is absent, CI is not applicable and ci_green passes", p.key));
         }
         let staging = &p.staging;
         if (staging.build.is_some() || staging.deploy.is_some()) && staging.revision.is_none() {
             out.push(format!("{}: staging.build and staging.deploy have no effect without staging.revision", p.key));
         } else if staging.build.is_some() && staging.deploy.is_none() {
             out.push(format!(
-                "{}: staging.build runs confined, but without staging.deploy nothing uses what it builds",
+                "{}: staging.build runs confined, and without staging.deploy nothing takes what it builds",
                 p.key
             ));
         }

@@ -52,8 +52,8 @@ pub(super) fn top(raw: &RawConfine, vars: &Vars<'_>, place: &Place<'_>) -> Resul
         (Choice::Command, true) => return Err(missing("confine.command", "[program, arguments]: the wrapper")),
         (Choice::Command, false) | (Choice::Auto | Choice::Bubblewrap | Choice::Landlock, true) => {}
         (engine, false) => {
-            return Err(ConfigError::new(format!("confine.command is set, but confine.engine is {engine}"))
-                .hint("set engine: command, or remove the command"));
+            return Err(ConfigError::new(format!("confine.command is set, and confine.engine is {engine}"))
+                .hint("say engine: command, or leave the command out"));
         }
     }
     if !(LEAST_UID..=u32::MAX - 1 - UIDS).contains(&section.uid_base) {
@@ -72,7 +72,7 @@ pub(super) fn inner(raw: &RawConfine, top: &Confine, place: &Place<'_>, at: &str
     let own = raw.effective(&Vars::new(&none))?;
     let at = format!("{at}.confine");
     if raw.command.is_some() {
-        return Err(ConfigError::new(format!("{at}.command is set, but a wrapper is allowed only at the top level"))
+        return Err(ConfigError::new(format!("{at}.command is set: a wrapper is set at the top level alone"))
             .hint("move it to confine.command"));
     }
     let mut section = Confine {
@@ -94,7 +94,7 @@ pub(super) fn inner(raw: &RawConfine, top: &Confine, place: &Place<'_>, at: &str
     spelled(&mut section, place, &at)?;
     stricter(&section.policy(), &top.policy()).map_err(|looser| {
         ConfigError::new(format!(
-            "{at}.{key} is {}, but confine.{key} is {}: a project or a runtime may only be stricter",
+            "{at}.{key} is {}, and confine.{key} is {}: a project or a runtime may only be stricter",
             looser.own,
             looser.top,
             key = looser.key
@@ -311,12 +311,12 @@ fn refuse(
 ) -> Result<(), ConfigError> {
     let fail = |what: &Path, why: &str| {
         Err(ConfigError::new(format!("{at} names {named}, and {} is {why}", what.display()))
-            .hint("name a path that neither contains it nor is inside it"))
+            .hint("name a path that does not hold it and is not in it"))
     };
     let is_socket = path.file_name().is_some_and(|n| SOCKET_NAMES.iter().any(|s| n == *s));
     let socket = ROOT_SOCKETS.iter().map(Path::new).find(|s| s.starts_with(path)).or(is_socket.then_some(path));
     if let Some(socket) = socket {
-        return fail(socket, "a socket that gives root");
+        return fail(socket, "a socket that means root");
     }
     if let Some((what, why)) = hidden.iter().find(|(h, _)| h.starts_with(path) || path.starts_with(h)) {
         return fail(what, why);
@@ -351,7 +351,7 @@ fn hidden(config: &Config) -> Vec<Named> {
         (config.area_dir.clone(), "the folder of all runs (area_dir)".to_owned()),
         (config.file.clone(), "the configuration".to_owned()),
     ];
-    let kernel = [("/proc", "the processes of this machine"), ("/dev/pts", "where terminals are")];
+    let kernel = [("/proc", "where the processes of this machine are seen"), ("/dev/pts", "where terminals are")];
     let kernel = kernel.map(|(path, what)| (path.into(), what.to_owned()));
     both_spellings(own.into_iter().chain(kernel).chain(secrets))
 }
@@ -360,13 +360,13 @@ fn hidden(config: &Config) -> Vec<Named> {
 fn fixed(config: &Config, env: &BTreeMap<String, String>) -> Vec<Named> {
     let own = config.writable().into_iter().map(|p| (p, "a repository or board of orch's own".to_owned()));
     let mut all: Vec<Named> = own.collect();
-    all.extend(STARTERS.iter().map(|p| ((*p).into(), "a folder whose programs are started".to_owned())));
-    all.push(("/sys".into(), "the kernel's settings".to_owned()));
+    all.extend(STARTERS.iter().map(|p| ((*p).into(), "a place that starts programs".to_owned())));
+    all.push(("/sys".into(), "where the kernel is set".to_owned()));
     let path = env.get("PATH").map(String::as_str).unwrap_or_default();
     let folders = path.split(':').filter(|p| p.starts_with('/'));
     all.extend(folders.map(|p| (p.into(), "a folder of PATH".to_owned())));
     if let Some(home) = env.get("HOME").filter(|h| h.starts_with('/')).map(Path::new) {
-        all.extend(SETTINGS.iter().map(|s| (home.join(s), "the account's settings".to_owned())));
+        all.extend(SETTINGS.iter().map(|s| (home.join(s), "a place of the account's settings".to_owned())));
         all.extend(toolchain::roots(home, env).into_iter().map(|p| (p, "a tool chain".to_owned())));
         // Folders in the home may be named; the settings above protect the home itself.
     }
@@ -376,12 +376,12 @@ fn fixed(config: &Config, env: &BTreeMap<String, String>) -> Vec<Named> {
 /// `user` needs the right to change accounts, and must not be root. `root`: whether this process runs as root.
 pub(super) fn privilege(config: &Config, root: bool) -> Result<(), ConfigError> {
     if let Some((at, _)) = config.sections().into_iter().find(|(_, s)| s.user == "root") {
-        return Err(ConfigError::new(format!("{at}.user is \"root\", but a run can't be root"))
-            .hint("name an account without special rights, or remove the key"));
+        return Err(ConfigError::new(format!("{at}.user is \"root\", and a run can't be root's"))
+            .hint("name an account without rights of its own, or leave it out"));
     }
     match config.sections().into_iter().find(|(_, s)| !root && !s.user.is_empty()) {
         Some((at, s)) => Err(ConfigError::new(format!(
-            "{at}.user is {:?}, but only root can run processes as another account",
+            "{at}.user is {:?}, and only root can run processes as another account",
             s.user
         ))
         .hint("leave it out, or run orch as root")),
@@ -418,7 +418,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         }
         if s.engine == Choice::Landlock && matches!(s.network, NetworkWord::Internet | NetworkWord::Hosts) {
             out.push(format!(
-                "{at}.network is {}, which landlock alone can't enforce: nothing starts (rule confinement)",
+                "{at}.network is {}, which landlock alone can't hold: nothing starts (rule confinement)",
                 s.network
             ));
         }
@@ -432,7 +432,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         // Unconfined runs reach them too, but `mode: off` is reported everywhere anyway.
         if p.confine.network == NetworkWord::Open && p.confine.mode != Mode::Off {
             out.extend(on_loopback(p).into_iter().map(|what| {
-                format!("{}: {what} is on this machine; with network open, a run can answer there", p.key)
+                format!("{}: {what} is on this machine, and with network open a run can answer there", p.key)
             }));
         }
     }

@@ -53,7 +53,7 @@ fn bnd_2_a_project_or_a_runtime_is_only_stricter_and_the_refusal_has_both_values
     refused("PROJECT confine: {disk_mb: 20000}", &["20000", "10240"]);
     refused("PROJECT confine: {read: [/z]}", &["[/z]", "[]"]);
     refused("PROJECT confine: {uid_base: 2000000001}", &["uid_base"]);
-    refused("confine: {engine: command, command: [w]}\nPROJECT confine: {command: [x]}", &["only at the top level"]);
+    refused("confine: {engine: command, command: [w]}\nPROJECT confine: {command: [x]}", &["top level alone"]);
     refused(
         "confine: {engine: bubblewrap}\nruntimes: {x: {command: [x], confine: {engine: landlock}}}",
         &["runtimes.x.confine.engine is landlock", "confine.engine is bubblewrap"],
@@ -69,7 +69,7 @@ fn bnd_2_a_variable_replaces_the_value_at_the_top_before_the_comparison() {
     let text = "confine: {mode: off}\nPROJECT confine: {mode: auto}";
     assert_eq!(read_with(text, &[]).unwrap().projects[1].confine.mode, Mode::Auto);
     let e = read_with(text, &[("ORCH_CONFINE_MODE", "required")]).unwrap_err();
-    assert!(e.message.contains("projects.B.confine.mode is auto, but confine.mode is required"), "{}", e.message);
+    assert!(e.message.contains("projects.B.confine.mode is auto, and confine.mode is required"), "{}", e.message);
     // Never a project's own.
     let text = "PROJECT confine: {network: closed}";
     let c = read_with(text, &[("ORCH_CONFINE_NETWORK", "internet"), ("ORCH_CONFINE_READ", "/x, /y")]).unwrap();
@@ -106,11 +106,11 @@ fn bnd_2_what_opens_too_much_is_refused_with_both_names() {
         ("/", "a socket"),
         ("/srv/keys", "the secret file of notify.webhook.token"),
         ("/srv/keys/hook", "the secret file of notify.webhook.token"),
-        ("/run", "a socket that gives root"),
-        ("/var/run/docker.sock", "a socket that gives root"),
-        ("/srv/x/docker.sock", "a socket that gives root"),
-        ("/proc", "the processes of this machine"),
-        ("/proc/sys", "the processes of this machine"),
+        ("/run", "a socket that means root"),
+        ("/var/run/docker.sock", "a socket that means root"),
+        ("/srv/x/docker.sock", "a socket that means root"),
+        ("/proc", "where the processes of this machine are seen"),
+        ("/proc/sys", "where the processes of this machine are seen"),
         ("/dev", "where terminals are"),
     ] {
         for key in ["read", "write"] {
@@ -124,9 +124,9 @@ fn bnd_2_what_opens_too_much_is_refused_with_both_names() {
         ("/srv/tools", "a folder of PATH"),
         ("/srv", "of PATH"),
         ("/srv/a", "a repository or board"),
-        ("/etc/systemd/system", "programs are started"),
-        ("/etc", "programs are started"),
-        ("/sys/fs/cgroup", "the kernel's settings"),
+        ("/etc/systemd/system", "starts programs"),
+        ("/etc", "starts programs"),
+        ("/sys/fs/cgroup", "where the kernel is set"),
     ] {
         let allowed = read(&format!("confine: {{read: ['{path}']}}"));
         assert!(allowed.is_ok() || path == "/home/me", "reading {path}: {allowed:?}");
@@ -157,10 +157,10 @@ fn a_link_is_judged_by_what_it_leads_to() {
 
 #[test]
 fn keys_that_mean_nothing_together_are_refused() {
-    refused("confine: {command: [x]}", &["confine.command is set, but confine.engine is auto"]);
+    refused("confine: {command: [x]}", &["confine.command is set, and confine.engine is auto"]);
     refused("confine: {engine: command}", &["confine.command is missing"]);
     refused("confine: {network: hosts}", &["confine.hosts is missing"]);
-    refused("confine: {network: hosts, hosts: [example.org]}", &["is not NAME:PORT"]);
+    refused("confine: {network: hosts, hosts: [example.org]}", &["is no NAME:PORT"]);
     refused("confine: {processes: 0}", &["confine.processes is 0"]);
     refused("confine: {uid_base: 1000}", &["confine.uid_base is 1000"]);
     refused(
@@ -186,7 +186,7 @@ fn only_root_takes_another_account() {
 #[test]
 fn what_is_unusual_is_a_warning() {
     for (text, part) in [
-        ("confine: {engine: landlock, network: internet}", "which landlock alone can't enforce"),
+        ("confine: {engine: landlock, network: internet}", "which landlock alone can't hold"),
         ("confine: {hosts: ['a:1']}", "confine.hosts has no effect"),
         ("confine: {network: closed}", "the runtime claude needs its model"),
         ("staging: {checks: [{id: S, kind: tcp, address: 'localhost:80'}]}", "staging check S is on this machine"),

@@ -78,7 +78,7 @@ fn indented_by_tab(message: &str, text: &str) -> Option<ConfigError> {
     let key = crate::model::text::clip(key, 40);
     let named = if key.is_empty() { String::new() } else { format!(" (`{key}`)") };
     let error = ConfigError::new(format!("line {}{named} is indented by a tab, expected spaces", at + 1));
-    Some(error.hint("replace the tab with spaces; `cat -A` shows it"))
+    Some(error.hint("put spaces in the place of the tab; an editor shows it with `cat -A`"))
 }
 
 /// The expected form of every count and time in the file.

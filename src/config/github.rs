@@ -31,7 +31,7 @@ fn repo(raw: &Where<'_>, place: &Place<'_>, at: &str) -> Result<GithubRepo, Conf
         (None, None) => return Err(missing(&format!("{at}.token"), "{env: NAME} or {file: PATH}, or app")),
         (Some(_), Some(_)) => {
             return Err(ConfigError::new(format!("{at} has both token and app, expected one of them"))
-                .hint("keep app: it can read checks, and it does not act as a person"));
+                .hint("keep app: its checks can be read, and it is no person"));
         }
     };
     let base = text(raw.api_base).unwrap_or_else(|| API.to_owned());
@@ -119,7 +119,7 @@ fn labels(raw: RawBoardLabels, statuses: &BTreeMap<Logical, String>, at: &str) -
         let whole = format!("{}{name}", labels.prefix);
         if whole.chars().count() > LONGEST || whole.contains(',') {
             return Err(ConfigError::new(format!(
-                "the label {whole:?} of {at}.statuses.{logical} is not valid, expected at most {LONGEST} characters and no comma"
+                "the label {whole:?} of {at}.statuses.{logical} can't be, expected at most {LONGEST} characters and no comma"
             ))
             .hint("choose a shorter name or labels.prefix"));
         }

@@ -458,7 +458,7 @@ fn runtime(raw: &RawRuntime, place: &Place<'_>, top: &Confine, at: &str) -> Resu
         RunnerKind::Claude => {
             if raw.command.is_some() {
                 return Err(ConfigError::new(format!(
-                    "{at}.command belongs to a command runtime, but this is a claude runtime"
+                    "{at}.command belongs to a command runtime, and this is a claude one"
                 )));
             }
             const KEY: &str = "ANTHROPIC_API_KEY";
@@ -477,7 +477,7 @@ fn runtime(raw: &RawRuntime, place: &Place<'_>, top: &Confine, at: &str) -> Resu
         RunnerKind::Command => {
             if let Some((key, _)) = of_claude.iter().find(|(_, set)| *set) {
                 return Err(ConfigError::new(format!(
-                    "{at}.{key} belongs to a claude runtime, but this is a command runtime"
+                    "{at}.{key} belongs to a claude runtime, and this is a command one"
                 )));
             }
             let at = format!("{at}.command");

@@ -54,7 +54,7 @@ impl Place<'_> {
         let mut out = BTreeMap::new();
         for (name, value) in env.into_iter().flatten() {
             if !is_variable(name) {
-                return Err(ConfigError::new(format!("{at}.env: {name:?} is not a variable's name")));
+                return Err(ConfigError::new(format!("{at}.env: {name:?} is no variable's name")));
             }
             if name.starts_with("ORCH_") {
                 return Err(ConfigError::new(format!("{at}.env: {name} is one of orch's own variables"))
@@ -167,9 +167,7 @@ impl Place<'_> {
             ("expect", raw.expect.is_some(), CheckWord::Sql),
         ];
         if let Some((name, _, of)) = fields.iter().find(|(_, set, of)| *set && *of != word) {
-            return Err(ConfigError::new(format!(
-                "{at}: `{name}` belongs to a {of} check, but this is a {word} check"
-            )));
+            return Err(ConfigError::new(format!("{at}: `{name}` belongs to a {of} check, and this is a {word} one")));
         }
         let (kind, default_s) = match word {
             CheckWord::Http => {
@@ -270,7 +268,7 @@ pub(super) fn http(url: &str, at: &str) -> Result<String, ConfigError> {
     let rest = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://")).unwrap_or_default();
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if host.contains('@') {
-        return Err(ConfigError::new(format!("{at}: a URL must not contain a user or password (it is not repeated)")));
+        return Err(ConfigError::new(format!("{at}: a URL must not hold a user or password (it is not repeated)")));
     }
     if host.is_empty() || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(ConfigError::new(format!("{at} is {url:?}, expected http:// or https:// and a host")));

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 pub(super) fn expand(text: &str, env: &BTreeMap<String, String>, at: &str) -> Result<String, ConfigError> {
     let value = |name: &str| {
         env.get(name).filter(|v| !v.is_empty()).cloned().ok_or_else(|| {
-            ConfigError::new(format!("{at} is {text:?}, but the variable {name} is not set"))
+            ConfigError::new(format!("{at} is {text:?}, and the variable {name} is not set"))
                 .hint("set it, or write the path out")
         })
     };

@@ -129,7 +129,7 @@ fn git(raw: Option<&RawGit>, place: &Place<'_>, at: &str) -> Result<Git, ConfigE
             let http = scheme.to_ascii_lowercase().starts_with("http");
             if user.is_some_and(|u| http || u.contains(':')) {
                 return Err(ConfigError::new(format!(
-                    "{at}.remote must not contain a user or password (it is not repeated)"
+                    "{at}.remote must not hold a user or password (it is not repeated)"
                 ))
                 .hint(format!(
                     "write {scheme}://HOST/PATH and give the secret as git.credential: {{env: NAME}} or {{file: PATH}}"
@@ -247,7 +247,7 @@ fn strangers<K: Copy + PartialEq + std::fmt::Display>(
 ) -> Result<(), ConfigError> {
     let Some((key, _, of)) = keys.iter().find(|(_, set, of)| *set && !of.contains(&kind)) else { return Ok(()) };
     let of = of.iter().map(ToString::to_string).collect::<Vec<_>>();
-    Err(ConfigError::new(format!("{at}.{key} is a key of kind {}, but this is {kind}", of.join(" and ")))
+    Err(ConfigError::new(format!("{at}.{key} is a key of kind {}, and this is {kind}", of.join(" and ")))
         .hint(format!("say kind: {}", of.join(" or kind: "))))
 }
 

@@ -111,7 +111,7 @@ impl RawRepository {
         let pairs = all.iter().flat_map(|(at, env)| env.iter().flatten().map(move |(name, value)| (at, name, value)));
         match pairs.into_iter().find(|(_, _, value)| matches!(value, EnvValue::Ref(_))) {
             Some((at, name, _)) => Err(ConfigError::new(format!(
-                "{at}.env.{name} is a reference, which would read or start something as the operator; use literals only"
+                "{at}.env.{name} is a reference, which would read or start something as the operator: literals only"
             ))),
             None => Ok(()),
         }

@@ -170,7 +170,7 @@ fn one(section: &Slurm, at: &str) -> Result<(), ConfigError> {
         }
         if short || OWN.contains(&name) || word == "--" {
             return Err(
-                ConfigError::new(format!("{at}.extra has {word:?}, which orch sets itself")).hint("leave it out")
+                ConfigError::new(format!("{at}.extra has {word:?}, which orch says itself")).hint("leave it out")
             );
         }
     }
@@ -199,7 +199,7 @@ pub(super) fn area(section: &Slurm, named: bool, state_dir: &Path) -> Result<Pat
     }
     if named {
         return Err(ConfigError::new(
-            "area_dir is set, but executor is slurm: runs have their folders below slurm.work_dir",
+            "area_dir is set, and executor is slurm: runs have their folders below slurm.work_dir",
         )
         .hint("leave area_dir (and ORCH_AREA_DIR) out"));
     }

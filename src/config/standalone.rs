@@ -36,7 +36,7 @@ const MODE: &str = "ORCH_CONFINE_MODE";
 /// Reads a `--checks` file. `folder`: base of a relative `database`. `var`: the environment, which takes precedence.
 pub fn staging(text: &str, folder: &Path, var: &dyn Fn(&str) -> Option<String>) -> Result<StagingSetup, ConfigError> {
     let file: RawFile = crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string(), text))?;
-    let raw = file.staging.ok_or_else(|| ConfigError::new("it has no `staging:` section; list the checks there"))?;
+    let raw = file.staging.ok_or_else(|| ConfigError::new("it has no section `staging:`; name the checks under it"))?;
     let mut env = chosen(&Staging::settings(), var);
     env.extend(chosen(&Confine::settings(), var));
     env.extend(var("HOME").map(|h| ("HOME".to_owned(), h)));
@@ -112,7 +112,7 @@ staging:
     #[test]
     fn what_can_not_be_meant_is_refused_with_its_name() {
         for (text, part) in [
-            ("projects: []", "no `staging:` section"),
+            ("projects: []", "no section"),
             ("staging: {chekcs: []}", "chekcs"),
             ("staging: {checks: [{id: S1, kind: ftp}]}", "ftp"),
             ("staging: {checks: [{id: S1, kind: http}]}", "needs `url`"),

@@ -107,9 +107,9 @@ fn gh_1_a_github_board_and_forge_take_a_token_or_an_app_and_keys_of_their_own() 
         (
             "{kind: github, owner: o, name: n, token: {env: T}, url: 'http://p'}",
             token,
-            "board.url is a key of kind plane, but this is github",
+            "board.url is a key of kind plane, and this is github",
         ),
-        ("{owner: o}", token, "board.owner is a key of kind github, but this is local"),
+        ("{owner: o}", token, "board.owner is a key of kind github, and this is local"),
         (
             token,
             "{kind: github, owner: o, name: n, token: {env: T}, app: {id: 1, installation: 1, key: {env: K}}}",
@@ -297,7 +297,7 @@ fn every_wrong_thing_is_named() {
         ("projects: [{key: A, git: {remote: /a}}, {key: A, git: {remote: /b}}]", "key"),
         ("projects: [{key: A, git: {remote: /a}}, {key: B, repo: a, git: {remote: /b}}]", "repo"),
         ("projects: [{key: A, git: {remote: /a}}, {key: B, git: {remote: /a.git}}]", "one remote"),
-        ("projects: [{key: A, git: {remote: 'https://u:hunter2@h/x'}}]", "must not contain"),
+        ("projects: [{key: A, git: {remote: 'https://u:hunter2@h/x'}}]", "must not hold"),
         ("projects: [{key: A, git: {remote: /a}, stages: [development]}]", "deploy"),
         ("projects: [{key: A, git: {remote: /a}, stages: [deploy, development]}]", "not moved"),
         ("projects: [{key: A, git: {remote: /a}, stages: [development, deploy, done]}]", "done"),
@@ -362,7 +362,7 @@ fn scripts_that_commands_name_are_protected() {
 }
 
 #[test]
-fn guard_settings_report_a_switch_and_not_a_name() {
+fn guard_settings_tell_a_switch_and_not_a_name() {
     let a = read(MINIMAL).unwrap().guard_settings();
     let b = read_with(MINIMAL, &[("ORCH_SECURITY_GATE_ENABLED", "off"), ("ORCH_AGENT_MODEL", "claude-x")]).unwrap();
     let differing: Vec<&String> =
@@ -408,7 +408,7 @@ fn search_order_and_the_missing_file() {
 }
 
 #[test]
-fn bnd_3_the_area_of_runs_is_next_to_the_state_directory_and_never_in_it() {
+fn bnd_3_the_area_of_runs_is_beside_the_state_directory_and_never_in_it() {
     let c = read(MINIMAL).unwrap();
     assert_eq!(c.area_dir, PathBuf::from(format!("{}-area", c.state_dir.display())));
     assert_eq!(c.source("area_dir"), "default");
@@ -467,7 +467,7 @@ fn bnd_3_builds_have_bounds_protected_scripts_and_readable_secrets() {
     assert!(warned("staging: {build: {command: [./s.sh]}}", "no effect without staging.revision"));
     assert!(warned(
         "staging: {revision: {command: [./r.sh]}, build: {command: [./s.sh]}}",
-        "nothing uses what it builds"
+        "nothing takes what it builds"
     ));
     let e = with("deploy: {build: {command: [./b.sh]}}").unwrap_err();
     assert!(e.message.contains("deploy.command") && e.hint.is_some(), "{e}");

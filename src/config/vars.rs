@@ -92,7 +92,7 @@ impl<'a> Vars<'a> {
         for name in open.into_iter().filter(|name| !known.contains(name)) {
             let near = nearest(name, known.iter().map(String::as_str));
             let near = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
-            warnings.push(format!("the variable {name} is not a setting and has no effect{near}"));
+            warnings.push(format!("the variable {name} is no setting and has no effect{near}"));
         }
         warnings
     }
