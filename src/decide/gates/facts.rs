@@ -147,7 +147,7 @@ impl Facts<'_> {
 
     /// The answer of a gate whose verdict an agent writes: its newest row, or one more run (PIPE-3).
     pub(super) fn by_agent(&self, gate: Gate) -> Answer {
-        if let Some(answer) = self.fresh(gate).and_then(verdict) {
+        if let Some(answer) = self.fresh(gate).and_then(answer_of) {
             return answer;
         }
         let task = &self.view.task;
@@ -172,7 +172,7 @@ impl Facts<'_> {
                 Cause::Lost => format!("the supervisors of {n} runs of the {agent} vanished: {said}"),
                 Cause::HeadMoved => format!("the branch moved on the remote under {n} runs of the {agent}: {said}"),
                 Cause::PushRefused | Cause::Outage | Cause::TakenBack | Cause::Environment | Cause::BaseFirst => {
-                    format!("{n} runs of the {agent} ended so: {said}")
+                    format!("{n} runs of the {agent} ended like this: {said}")
                 }
             };
             return Answer::Stuck { why, freeze: false };
@@ -184,7 +184,7 @@ impl Facts<'_> {
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
         let why = reason
             .clone()
-            .map_or_else(|| format!("the {agent} has yet to work"), |r| format!("the {agent} works again: {r}"));
+            .map_or_else(|| format!("the {agent} has not run yet"), |r| format!("the {agent} works again: {r}"));
         let job =
             NewJob { kind: JobKind::Agent, agent: Some(agent), subject: task.head_sha.clone(), available_at, reason };
         Answer::Undecided { why, need: Need::Job(job) }
@@ -202,12 +202,12 @@ impl Facts<'_> {
         let why = match review {
             Some(row) if row.verdict == EvidenceVerdict::Pass && self.holds(row) => return answer,
             Some(row) if row.verdict == EvidenceVerdict::Pass => {
-                format!("{gate} is positive, but the review was of {}, and the code changed since", row.sha.short())
+                format!("{gate} is positive, but the review was of {}, and the code has changed since", row.sha.short())
             }
             Some(_) | None => format!("{gate} is positive, but no review approves this code"),
         };
         match self.came_back(gate) {
-            Some(times) => Answer::Stuck { why: format!("{why}; so it went {times} times"), freeze: false },
+            Some(times) => Answer::Stuck { why: format!("{why}; this happened {times} times"), freeze: false },
             None => Answer::Stale { to: Stage::Review, why },
         }
     }
@@ -225,7 +225,7 @@ impl Facts<'_> {
 
     /// The answer of a gate whose evidence a reserved job makes for one head: the newest row on the head, or a job.
     pub(super) fn by_job(&self, gate: Gate, kind: JobKind, row: Option<&Evidence>) -> Answer {
-        if let Some(answer) = row.and_then(verdict) {
+        if let Some(answer) = row.and_then(answer_of) {
             return answer;
         }
         let task = &self.view.task;
@@ -243,10 +243,7 @@ impl Facts<'_> {
         let last = errors.last().map(|e| e.why.clone());
         if errors.len() >= MAX_TOOL_ERRORS {
             let why = last.unwrap_or_default();
-            return Answer::Stuck {
-                why: format!("{gate} could not look {} times: {why}", errors.len()),
-                freeze: false,
-            };
+            return Answer::Stuck { why: format!("{gate} could not run {} times: {why}", errors.len()), freeze: false };
         }
         let (spent, lost) = self.failures(kind);
         if spent + lost >= MAX_LOST_JOBS {
@@ -259,7 +256,7 @@ impl Facts<'_> {
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
         let why = last
             .clone()
-            .map_or_else(|| format!("{kind} has yet to look at the head"), |w| format!("{kind} looks again: {w}"));
+            .map_or_else(|| format!("{kind} has not checked the head yet"), |w| format!("{kind} looks again: {w}"));
         let job = NewJob { kind, agent: None, subject: task.head_sha.clone(), available_at, reason: last };
         Answer::Undecided { why, need: Need::Job(job) }
     }
@@ -287,7 +284,7 @@ fn lost_wait(lost: i64) -> i64 {
 
 /// PASS and FAIL of a row; `missing` and `tool_error` are no verdict. A row whose file is gone or changed waits for a
 /// person (RULE-47).
-fn verdict(row: &Evidence) -> Option<Answer> {
+pub(super) fn answer_of(row: &Evidence) -> Option<Answer> {
     if row.tampered {
         let why = format!("{}; `orch retry` judges again", row.why);
         return Some(Answer::Stuck { why, freeze: false });

@@ -1,6 +1,7 @@
 //! `branch_mergeable` (SHIP-2): what lands is exactly what was tested.
 
-use super::{Facts, ci_green, verdict};
+use super::facts::answer_of;
+use super::{Facts, ci_green};
 use crate::model::decision::{Answer, Need, Procedure};
 use crate::model::evidence::EvidenceDetail;
 use crate::model::evidence::EvidenceVerdict;
@@ -13,7 +14,7 @@ use crate::model::stage::Stage;
 pub fn gate(f: &Facts<'_>) -> Answer {
     let task = &f.view.task;
     if let Some(other) = &f.view.undeployed {
-        return wait(Rule::LandedNotDeployed, format!("{other} is in the default branch and not deployed yet"));
+        return wait(Rule::LandedNotDeployed, format!("{other} is in the default branch, but not deployed yet"));
     }
     let lease = f.view.lease.as_ref();
     if let Some(other) = lease.and_then(|l| l.task_id).filter(|t| *t != task.id) {
@@ -27,10 +28,10 @@ pub fn gate(f: &Facts<'_>) -> Answer {
             && task.head_sha.as_ref() == Some(&e.sha)
             && e.verdict != EvidenceVerdict::Missing
     });
-    let why = match row.and_then(verdict) {
+    let why = match row.and_then(answer_of) {
         None => {
             return Answer::Undecided {
-                why: "the branch has to be brought up to the default branch under the merge lease".to_owned(),
+                why: "the branch has yet to be updated to the default branch under the merge lease".to_owned(),
                 need: Need::Procedure(Procedure::MergeGate),
             };
         }
@@ -90,7 +91,10 @@ pub fn certificate(f: &Facts<'_>) -> Option<(Stage, String)> {
                 return Some((stage, format!("{gate} is not positive: {}", e.why)));
             }
             Some(e) if !f.holds(e) => {
-                return Some((stage, format!("{gate} was given for {}, and the code changed since", e.sha.short())));
+                return Some((
+                    stage,
+                    format!("{gate} was given for {}, but the code has changed since", e.sha.short()),
+                ));
             }
             Some(_) => {}
         }

@@ -1,7 +1,7 @@
 //! Effects on pull requests.
 
 use crate::engine::projects;
-use crate::engine::{Ctx, default_branch, services};
+use crate::engine::{Ctx, default_branch, projects, services};
 use crate::model::effect::NewPull;
 use crate::model::task::{PullRef, Task};
 use anyhow::Result;
