@@ -50,7 +50,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         let Decision::Procedure(procedure) = driven.last else { return Ok(driven.last) };
         let row = ctx.task(id)?;
         if before == Some((procedure, row.revision)) {
-            let why = format!("{procedure} has to be tried again");
+            let why = format!("{procedure} has yet to be repeated");
             let again = Decision::Hold { rule: Rule::Gate, why, until: None };
             return Ok(if ctx.dry { driven.last } else { again });
         }
@@ -79,7 +79,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             }
         }
     }
-    Ok(Decision::Hold { rule: Rule::Gate, why: "the step has done as much as one step may".to_owned(), until: None })
+    Ok(Decision::Hold { rule: Rule::Gate, why: "the step has reached its limit of actions".to_owned(), until: None })
 }
 
 /// Whether the next decision moves the task or starts an agent (RULE-31).

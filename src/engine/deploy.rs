@@ -54,7 +54,7 @@ pub fn await_started(ctx: &mut Ctx, id: TaskId, bound: Duration) -> Result<()> {
     let watched = ctx.policy.project(&task.project).is_some_and(|p| p.watch);
     while newest(ctx, id)?.is_some_and(|d| d.state == DeployState::Landed) && begun.elapsed() < bound {
         if watched && begun.elapsed() > SLOW && !super::watch::baseline_path(ctx, &task).exists() {
-            let why = "production answers slowly; its deploy job starts the command once it was looked at";
+            let why = "production answers slowly; the deploy job starts the command after probing it";
             ctx.report.hold(Some(task.key.as_str()), Rule::DeployResult, why.to_owned());
             return Ok(());
         }

@@ -17,6 +17,7 @@ pub mod large;
 pub mod line;
 mod lock;
 pub mod mirror;
+mod object;
 pub mod output;
 pub mod push;
 mod reader;

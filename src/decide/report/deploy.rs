@@ -104,8 +104,7 @@ pub fn inspected(now: &Now<'_>, opening: &Opening, found: &Inspected) -> Plan {
         return Plan::nothing();
     }
     if let Some(id) = merge::stray(found.names.iter().map(String::as_str), &found.deploys) {
-        let why =
-            format!("deploy {id} is recorded as initiated in {}, and the database does not know it", found.folder);
+        let why = format!("deploy {id} is recorded as initiated in {}, but is not in the database", found.folder);
         return Plan::record(vec![Entry::Block { why, freeze: true }]);
     }
     let ours = format!("baseline-{}.json", task.attempt);
@@ -127,7 +126,7 @@ pub fn cleared(now: &Now<'_>, opening: &Opening, ready: &Ready) -> Plan {
     }
     if ready.build_gone {
         // It is built again before the window opens, since nothing from the branch may run in it (BND-3).
-        let why = "what deploy.build left is gone from the state directory";
+        let why = "the output of deploy.build is missing from the state directory";
         let gone = row(task, Gate::DeployBuild, EvidenceVerdict::ToolError, why);
         return Plan::record(gone.into_iter().chain([Entry::Touch]).collect());
     }
@@ -270,7 +269,7 @@ fn awaits(now: &Now<'_>, merging: &Merging, what: Awaited, said: String) -> Plan
         entries.extend([Entry::Event { name: Event::ForgeAwaits, detail }, Entry::Card]);
     }
     if !what.by_person() {
-        let past = format!("the forge does not merge: {said}, longer than gates.undecided_max_s");
+        let past = format!("the forge does not merge: {said}, for longer than gates.undecided_max_s");
         let block = vec![Entry::Block { why: past.clone(), freeze: false }];
         return bounded(merging, entries, withdraw(task, merging, &past, block, false));
     }
@@ -286,7 +285,7 @@ fn awaits(now: &Now<'_>, merging: &Merging, what: Awaited, said: String) -> Plan
 /// The forge is still computing: looked at again for as long as a gate may be undecided.
 fn not_yet(task: &Task, merging: &Merging, reason: &str) -> Plan {
     let why = format!("the forge is not ready to merge: {reason}");
-    let block = Entry::Block { why: format!("{why}, longer than gates.undecided_max_s"), freeze: false };
+    let block = Entry::Block { why: format!("{why}, for longer than gates.undecided_max_s"), freeze: false };
     let past = withdraw(task, merging, &why, vec![block], false);
     bounded(merging, vec![Entry::Hold { rule: Rule::DeployResult, why }], past)
 }

@@ -24,8 +24,8 @@ pub fn listed(now: &Now<'_>, base: &Sha, head: &Sha, tree: &str, found: &[Input]
         return Plan::nothing();
     }
     let why = match found.len() {
-        0 => "nothing that decides the meaning of CI was changed".to_owned(),
-        n => format!("{n} files that decide the meaning of CI were changed"),
+        0 => "nothing that decides what CI means was changed".to_owned(),
+        n => format!("{n} files that decide what CI means were changed"),
     };
     let row = NewEvidence {
         subject: Subject::Inputs,

@@ -133,7 +133,7 @@ pub fn branch(
             Plan::perform(Effect::DeleteBranch { key, branch, at, default, left, stop }).after(vec![intend])
         }
         None => {
-            let why = format!("it is at {}, which is not orch's", there.short());
+            let why = format!("it is at {}, a commit that is not orch's", there.short());
             let mut entries = vec![intend];
             entries.extend(kept(&key, branch, &why));
             area(now, left, stop).after(entries)

@@ -90,7 +90,8 @@ pub fn merge(
     let after = Box::new(branch::survey(ctx, task, survey)?);
     let unknown = answer == MergeAnswer::Silent;
     let fault = said.err().map(anyhow::Error::new);
-    let fault = if unknown { fault.map(|e| e.context("merging; the next step looks first")) } else { fault };
+    let fault =
+        if unknown { fault.map(|e| e.context("merging; the next step checks the result first")) } else { fault };
     Ok((Report::Merged { answer, after }, fault))
 }
 
