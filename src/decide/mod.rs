@@ -27,6 +27,7 @@ pub mod ran;
 pub mod reap;
 pub mod reconcile;
 pub mod refused;
+pub mod report;
 pub mod run_end;
 pub mod said;
 pub mod serial;

@@ -3,8 +3,9 @@
 //! run.
 //!
 //! `ORCH_SWEEP` = `all`, or how many points per scenario (default 2); `ORCH_SWEEP_SEED`; `ORCH_SWEEP_SCENARIO`
-//! (`deploy`, `build`, `stop-<stage>`, `slurm`, `slurm-stop`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on;
-//! `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`: see `scripts/crash-sweep`.
+//! (`deploy`, `build`, `stop-<stage>`, `slurm`, `slurm-stop`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from
+//! N on; `ORCH_SWEEP_EVERY=K` kills each world that is not stopped again at every K-th point after its first, so that K
+//! worlds reach every point; `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`: see `scripts/crash-sweep`.
 #![cfg(feature = "failpoints")]
 
 use crate::support::crash::{Dice, Plan, World, said};
@@ -12,8 +13,8 @@ use crate::support::slurm::Cluster;
 use crate::support::web::{Turn, Web};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Where a stop reaches its task: in the agent of a stage, or parked for a person.
@@ -26,6 +27,11 @@ fn text(name: &str) -> Option<String> {
 
 fn number(name: &str, default: u64) -> u64 {
     text(name).and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// After how many points a world is killed again; `None`: it is killed once.
+fn every() -> Option<u64> {
+    text("ORCH_SWEEP_EVERY").and_then(|v| v.parse().ok()).filter(|k| *k > 0)
 }
 
 /// How long one part of a scenario may take; more than it needs on a busy machine.
@@ -97,8 +103,7 @@ struct Scenario {
 impl Scenario {
     fn all() -> Vec<Self> {
         let to_the_end = |name: &str, build| Self { name: name.to_owned(), stop: None, build, cluster: None };
-        let stop =
-            |s: &&str| Self { stop: Some((*s).to_owned()), ..to_the_end(&format!("stop-{s}"), false) };
+        let stop = |s: &&str| Self { stop: Some((*s).to_owned()), ..to_the_end(&format!("stop-{s}"), false) };
         let mut all = vec![to_the_end("deploy", false), to_the_end("build", true)];
         all.extend(STOPS.iter().map(stop));
         all
@@ -140,7 +145,8 @@ impl Scenario {
         world.env.clone_from(&always);
         let mut env = always.clone();
         env.push(("ORCH_FAILPOINT_COUNT".to_owned(), count.display().to_string()));
-        env.extend(arm.map(|n| ("ORCH_FAILPOINT_KILL".to_owned(), n.to_string())));
+        let again = every().filter(|_| self.stop.is_none()).map_or_else(String::new, |k| format!("+{k}"));
+        env.extend(arm.map(|n| ("ORCH_FAILPOINT_KILL".to_owned(), format!("{n}{again}"))));
         world.new_item("AA", "one thing");
         if self.stop.is_none() {
             world.env = env.clone();
@@ -282,11 +288,13 @@ fn place(world: &World, cluster: &Cluster) -> (String, String) {
         "slurm: {{work_dir: {}, cpus: 1, memory: 300M, time: \"00:30:00\", settle_s: 1, silence_s: 20}}",
         cluster.shared().display()
     );
-    let write: Vec<String> = ["agents", "marks", "agents.log", "violations.log"].map(|n| format!("{root}/{n}")).to_vec();
+    let write: Vec<String> =
+        ["agents", "marks", "agents.log", "violations.log"].map(|n| format!("{root}/{n}")).to_vec();
     let confine = format!("confine: {{engine: bubblewrap, write: [{}]}}\n{section}", write.join(", "));
     let text = text.replace("confine: {mode: off}", &confine).replace("executor: detach", "executor: slurm");
     std::fs::write(world.path("orch.yaml"), text).unwrap();
-    let lock = format!("exec 9>> {root}/agents/lock; flock -n 9 || echo \"$ORCH_TASK: two\" >> {root}/violations.log\n");
+    let lock =
+        format!("exec 9>> {root}/agents/lock; flock -n 9 || echo \"$ORCH_TASK: two\" >> {root}/violations.log\n");
     let script = std::fs::read_to_string(world.path("agent.sh")).unwrap();
     let (head, rest) = script.split_once("for other in").unwrap();
     let (_, rest) = rest.split_once("done\n").unwrap();
@@ -335,7 +343,8 @@ fn every_point_swept_ends_as_undisturbed() {
         assert!(faults.is_empty(), "undisturbed: {faults}");
         let kinds = world.count("SELECT COUNT(DISTINCT kind) FROM journal");
         assert!(points as i64 >= 2 * kinds, "{points} points for {kinds} kinds of action");
-        let all: Vec<u64> = (from..=points as u64).collect();
+        let to = every().filter(|_| scenario.stop.is_none()).map_or(points as u64, |k| k.min(points as u64));
+        let all: Vec<u64> = (from..=to).collect();
         let mut drawn = match one {
             Some(n) => vec![n],
             None if whole => all,
