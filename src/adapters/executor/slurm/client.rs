@@ -23,8 +23,11 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_secs(1);
 /// How long after its grace a node may take to report the end that it was asked for.
 const ANSWER: Duration = Duration::from_secs(75);
-/// How long srun may take to exit after its node reported the end; without a controller it takes ten seconds longer.
-const AFTER: Duration = Duration::from_secs(20);
+/// How long srun may take to exit after its node reported the end. Without a controller it takes longer, and nothing
+/// that it could still say is needed: the report is the last frame.
+const AFTER: Duration = Duration::from_secs(5);
+/// How long srun may take to take back a job that is pending.
+const BACK: Duration = Duration::from_secs(20);
 /// Between two polls of the queue: the first, and the longest.
 const FIRST_LOOK: Duration = Duration::from_millis(1500);
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
@@ -412,7 +415,7 @@ impl Play<'_> {
             Way::Back => {
                 // TERM to an srun whose job is pending cancels the job.
                 self.link.signal(Signal::TERM);
-                Some(AFTER)
+                Some(BACK)
             }
             Way::Over => {
                 self.link.stdin = None;
