@@ -1,6 +1,7 @@
 //! What moves a task on, for people (CLI-3, DSK-1): for each rule what lifts it, and the one command to type. Pure.
 
 use crate::model::answers::Answers;
+use crate::model::board::{Intent, Resolved};
 use crate::model::decision::Decision;
 use crate::model::report::Rule;
 use crate::model::task::{Task, Waiting};
@@ -184,6 +185,64 @@ pub fn unheld(task: &Task, running: bool) -> String {
     if running { format!("orch logs {} -f", task.key) } else { "orch tick".to_owned() }
 }
 
+/// The newest intent that was seen on a work item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastIntent<'a> {
+    pub kind: Intent,
+    pub state: &'a str,
+    pub dismissed: bool,
+    pub reason: Option<&'a str>,
+    /// The item has had the same status since.
+    pub of_this_status: bool,
+}
+
+/// Why a work item has no task, and what gives it one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taskless {
+    pub next: String,
+    pub moves: Vec<String>,
+    /// The next step makes its task.
+    pub due: bool,
+}
+
+/// `resolved`: the board's statuses, where they are known now. `unknown`: why `status` is a word that the board does not know.
+/// `wanted`: the name of the status that starts a task.
+pub fn taskless(
+    status: &str,
+    resolved: Option<&Resolved>,
+    unknown: Option<String>,
+    last: Option<&LastIntent<'_>>,
+    wanted: &str,
+) -> Taskless {
+    let say = |next: String, ways: Vec<String>| Taskless { next, moves: ways, due: false };
+    let start = vec![format!("set its status to {wanted:?}")];
+    let Some(resolved) = resolved else {
+        return match last {
+            Some(i) => say(format!("its {} is {}: {}", i.kind, i.state, i.reason.unwrap_or("not yet acted on")), start),
+            None => say("as last read, its status starts nothing".to_owned(), start),
+        };
+    };
+    let Some(known) = resolved.status(status) else { return say(unknown.unwrap_or_default(), start) };
+    if let Some(off) = resolved.off().iter().find(|o| resolved.logical_of(status) == Some(o.intent.logical())) {
+        let way = "give the intent a status of its own; `orch doctor` names both".to_owned();
+        return say(format!("{:?} does not steer here: {}", known.name, off.why), vec![way]);
+    }
+    if resolved.intent_of(status) != Some(Intent::ToAnalyse) {
+        return say(format!("it is in {:?}, which starts nothing", known.name), start);
+    }
+    match last.filter(|i| i.of_this_status && i.dismissed) {
+        Some(i) => say(
+            format!("its {wanted:?} was not acted on: {}", i.reason.unwrap_or("no reason kept")),
+            vec![format!("set another status, then {wanted:?} again")],
+        ),
+        None => Taskless {
+            next: "it waits to be picked up".to_owned(),
+            moves: vec!["the next `orch tick` or `orch reconcile` makes its task".to_owned()],
+            due: true,
+        },
+    }
+}
+
 /// A word for a shell: as it is where that is safe, else in single quotes.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._/-+@%:,=".contains(c);
@@ -197,6 +256,36 @@ pub fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_work_item_without_a_task_says_what_gives_it_one() {
+        use crate::model::board::{local_statuses, resolve};
+        let names = std::collections::BTreeMap::new();
+        let board = resolve(&local_statuses(&names), &names);
+        let status = |name: &str| board.statuses().iter().find(|s| s.name == name).map(|s| s.id.clone()).unwrap();
+        let (to_analyse, done) = (status("To Analyse"), status("Done"));
+        let last = |dismissed| LastIntent {
+            kind: Intent::ToAnalyse,
+            state: if dismissed { "dismissed" } else { "pending" },
+            dismissed,
+            reason: Some("it is blocked"),
+            of_this_status: true,
+        };
+        let of = |status: &str, last: Option<&LastIntent<'_>>| {
+            let t = taskless(status, Some(&board), Some("unknown".into()), last, "To Analyse");
+            (t.next, t.due)
+        };
+        assert_eq!(of(&to_analyse, None), ("it waits to be picked up".to_owned(), true));
+        assert!(of(&to_analyse, Some(&last(false))).1);
+        let (next, due) = of(&to_analyse, Some(&last(true)));
+        assert!(next.ends_with("was not acted on: it is blocked") && !due, "{next}");
+        let earlier = LastIntent { of_this_status: false, ..last(true) };
+        assert!(of(&to_analyse, Some(&earlier)).1, "what was dismissed was another one");
+        assert_eq!(of(&done, None), ("it is in \"Done\", which starts nothing".to_owned(), false));
+        assert_eq!(of("no such", None), ("unknown".to_owned(), false));
+        let unread = taskless("x", None, None, Some(&last(true)), "To Analyse");
+        assert!(unread.next.contains("dismissed: it is blocked") && !unread.due, "{}", unread.next);
+    }
 
     #[test]
     fn every_rule_has_a_way_out() {

@@ -70,8 +70,10 @@ mod tests {
     use super::*;
     use crate::decide::gates::testing::{sha, view};
     use crate::model::change::Budget;
+    use crate::model::finding::Finding;
+    use crate::model::finding::Origin;
     use crate::model::stage::Stage;
-    use crate::model::task::{Finding, Rework, Task, Waiting};
+    use crate::model::task::{Rework, Task, Waiting};
     use crate::model::watch::{Watch, WatchStatus};
     use crate::model::window::Window;
 
@@ -86,7 +88,7 @@ mod tests {
         let mut v = view(Stage::Review);
         v.task.waiting_for = Some(Waiting::Approval);
         v.task.critical = Some(Window::Update);
-        let findings = vec![Finding { source: "review".into(), text: "no".into() }];
+        let findings = vec![Finding { source: Origin::Review, text: "no".into() }];
         let mut roll = Decision::Rollback {
             why: "no".into(),
             findings: findings.clone(),

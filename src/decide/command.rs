@@ -5,9 +5,10 @@
 use crate::decide::changes::has_landed;
 use crate::model::change::Budget;
 use crate::model::decision::Decision;
+use crate::model::finding::Finding;
 use crate::model::refusal::Asked;
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Finding, Task, Waiting};
+use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Task, Waiting};
 use crate::model::view::TaskView;
 use crate::model::window::Window;
 use crate::model::withdrawal::Withdrawal;
@@ -234,7 +235,7 @@ pub fn retry_from(view: &TaskView, stage: Stage, stages: &[Stage]) -> Result<Dec
 /// The rows that stay valid where a stage begins again: what an agent achieved in the previous stay. A block after it
 /// (a scanner, a stale image) is no reason to run the agent again.
 pub fn stays_valid(rows: &[Evidence], epoch: i64) -> Vec<&Evidence> {
-    use crate::model::decision::Gate;
+    use crate::model::gate::Gate;
     let by_agents = [
         Gate::AnalysisComplete,
         Gate::ArchitectureDone,
@@ -243,7 +244,7 @@ pub fn stays_valid(rows: &[Evidence], epoch: i64) -> Vec<&Evidence> {
         Gate::TestsVerdict,
         Gate::StagingStatus,
     ];
-    let newest = |gate: Gate| rows.iter().rev().find(|e| e.gate == gate.as_str() && e.epoch == epoch);
+    let newest = |gate: Gate| rows.iter().rev().find(|e| e.subject == gate && e.epoch == epoch);
     by_agents.into_iter().filter_map(newest).filter(|e| e.verdict == EvidenceVerdict::Pass).collect()
 }
 

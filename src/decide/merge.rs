@@ -2,9 +2,10 @@
 //! RULE-18, RULE-31): the tables of phase B and of the merge gate. Pure; the engine acts.
 
 use super::landing::Landing;
+use crate::model::finding::{Finding, Origin};
 use crate::model::ids::Sha;
 use crate::model::landing::Awaited;
-use crate::model::task::{Deploy, Finding, Task};
+use crate::model::task::{Deploy, Task};
 
 /// The forge's answer to a merge request, where a check then shows that nothing of the task landed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,7 +232,7 @@ pub fn conflict(paths: &[String], tip: &Sha) -> (String, Finding) {
         "The branch conflicts with the default branch at {tip} in:\n{}\nThe checkout is at that commit with both sides in these files: resolve the markers, all of them.",
         paths.join("\n")
     );
-    (format!("merge conflict in {}", paths.join(", ")), Finding { source: "merge conflict".to_owned(), text })
+    (format!("merge conflict in {}", paths.join(", ")), Finding { source: Origin::MergeConflict, text })
 }
 
 /// Whether to open a pull request: none exists, and there is something to show.
@@ -358,7 +359,7 @@ mod tests {
         assert!(of(true, false, true) && of(true, true, false));
         assert!(!of(true, true, true) && !of(false, false, false));
         let (why, finding) = conflict(&["a".into(), "b".into()], &crate::decide::gates::testing::sha('d'));
-        assert!(why.ends_with("a, b") && finding.text.contains("a\nb") && finding.source == "merge conflict");
+        assert!(why.ends_with("a, b") && finding.text.contains("a\nb") && finding.source == Origin::MergeConflict);
     }
 
     #[test]

@@ -189,7 +189,6 @@ pub(super) mod tests {
             dead_seen: 0,
             dead_seen_at: None,
             start_sha: None,
-            end_sha: None,
             exited_at: Some(at(0)),
             outcome: None,
             finalizer: None,

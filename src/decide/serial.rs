@@ -1,6 +1,6 @@
 //! The order of first jobs: dependencies, and one task in work per serial repository (RUN-3, RULE-27).
 
-use crate::model::ids::{Key, TaskId};
+use crate::model::ids::Key;
 use crate::model::policy::Policy;
 use crate::model::report::Rule;
 use crate::model::view::{Blocker, Place, QueueView};
@@ -79,15 +79,11 @@ fn cycle_through(place: &Place, view: &QueueView) -> Option<Vec<Key>> {
     None
 }
 
-/// The tasks of a repository in the order in which the serial gate admits them, for views.
-pub fn line(repo: &str, view: &QueueView) -> Vec<TaskId> {
-    view.places.values().filter(|p| p.repo == repo && !p.started && !p.stage.is_terminal()).map(|p| p.id).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::decide::gates::testing::policy;
+    use crate::model::ids::TaskId;
     use crate::model::stage::Stage;
     use crate::model::time::Stamp;
     use proptest::prelude::*;

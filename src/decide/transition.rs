@@ -4,12 +4,14 @@
 use super::again::rule;
 use super::gates::{self, Facts, ci_green, deploy_status};
 use crate::model::change::Budget;
-use crate::model::decision::{Answer, Decision, Gate, Need, Procedure};
+use crate::model::decision::{Answer, Decision, Need, Procedure};
+use crate::model::finding::Finding;
+use crate::model::gate::Gate;
 use crate::model::policy::Policy;
 use crate::model::refusal::Asked;
 use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{DeployState, Finding, NewJob, Waiting};
+use crate::model::task::{DeployState, NewJob, Waiting};
 use crate::model::view::TaskView;
 use crate::model::window::Window;
 

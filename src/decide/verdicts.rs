@@ -3,7 +3,7 @@
 
 use super::gates::verdict::{Reading, Verdict};
 use crate::model::deploy::{DeployEnd, DeployStatus};
-use crate::model::scan::ScanReason;
+use crate::model::scan::{Audit, ScanReason, ScanReport};
 use crate::model::staging::StagingStatus;
 use crate::model::task::EvidenceVerdict;
 
@@ -48,6 +48,16 @@ pub fn scan(
             (EvidenceVerdict::ToolError, why)
         }
     }
+}
+
+/// Whether a scan's sentence names dependencies that could not be audited. `closed`: they fail the gate.
+pub fn scan_caveat(verdict: EvidenceVerdict, report: &ScanReport, closed: bool) -> bool {
+    let named = match verdict {
+        EvidenceVerdict::Pass => true,
+        EvidenceVerdict::ToolError => closed,
+        EvidenceVerdict::Fail | EvidenceVerdict::Missing => false,
+    };
+    named && report.scan.audits.iter().any(Audit::is_incomplete)
 }
 
 /// Of a deploy that is no longer awaited. `command`: a command deploys; else the merge was the deploy.

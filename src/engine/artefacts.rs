@@ -194,7 +194,7 @@ fn push(ctx: &mut Ctx, task: &Task, project: &crate::config::Project, files: &[(
     let message = format!("{}: what orch recorded of its deploy", task.key);
     let seconds = task.finished_at.unwrap_or(task.created_at) / 1000;
     let made = build.commit(&tree, &tip, &message, &projects::author(project), seconds)?;
-    mirror.import(&build, &made, crate::model::ids::RunId(0))?;
+    mirror.import(&build, &made)?;
     match services::git(ctx, project, Access::Push, mirror.land(&default, &made, &tip))? {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(Pushed::As(Some(made.to_string()))),
         // The default branch moved meanwhile: the next step retries from there.

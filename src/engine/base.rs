@@ -122,7 +122,8 @@ fn rights(ctx: &mut Ctx, project: &Project, mirror: &Mirror, key: &Key) -> Resul
     if !project.forge.is_remote() {
         return Ok(());
     }
-    if let Err(e @ GitError::Refused { .. }) = mirror.may_push() {
+    let asked = services::git(ctx, project, Access::Read, mirror.may_push()).map_err(anyhow::Error::downcast);
+    if let Err(Ok(e @ GitError::Refused { .. })) = asked {
         return Err(no_push(e, key));
     }
     match services::forge_said(ctx, project, |forge| forge.may_comment())? {
@@ -273,7 +274,12 @@ mod tests {
     /// A missing login holds the task; an account that may not push blocks it, with the way out.
     #[test]
     fn ord_1_an_account_that_may_not_push_is_refused_for_good() {
-        let no = |refusal| GitError::Refused { what: "push".to_owned(), refusal, reason: "no".to_owned() };
+        let no = |refusal| GitError::Refused {
+            what: "push".to_owned(),
+            access: Access::Push,
+            refusal,
+            reason: "no".to_owned(),
+        };
         let key = Key::parse("ORCH-1").unwrap();
         let denied = Refused::why(&no_push(no(Refusal::Denied { scope: None }), &key)).unwrap();
         assert!(denied.contains("write access") && denied.ends_with("then `orch retry ORCH-1`"), "{denied}");

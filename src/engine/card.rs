@@ -7,7 +7,7 @@ use crate::model::act::By;
 use crate::model::answers::Answers;
 use crate::model::card::{Ask, CardData, CardRun, CardRunState};
 use crate::model::confine::{Held, RunConfinement};
-use crate::model::decision::Gate;
+use crate::model::gate::Gate;
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::shown::NOT_INDEPENDENT;
@@ -125,7 +125,7 @@ fn on_red_base(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
 
 /// A cancelled task's deploy that did not succeed: the state of production matters more than the end of the task.
 fn failed_deploy_note(task: &Task, rows: &[Evidence]) -> Option<String> {
-    let last = rows.iter().rev().find(|e| e.gate == Gate::DeployStatus.as_str())?;
+    let last = rows.iter().rev().find(|e| e.subject == Gate::DeployStatus)?;
     let failed = task.stage == Stage::Cancelled && last.verdict != EvidenceVerdict::Pass;
     failed.then(|| format!("The deploy failed: {}.", last.why))
 }
@@ -152,14 +152,10 @@ fn held_note(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
 /// The card's notes: waived staging checks (SHIP-3), dependencies that could not be audited (SHIP-1) and what a label
 /// answered (BRD-5).
 fn notes(tx: &Tx<'_>, id: TaskId, rows: &[Evidence]) -> Result<Vec<String>> {
-    let last = |gate: &str, shows: &str| {
-        let row = rows.iter().rev().find(|e| e.gate == gate)?;
-        row.why.contains(shows).then(|| row.why.clone())
-    };
-    let review = rows.iter().rev().find(|e| e.gate == Gate::ReviewVerdict.as_str()).filter(|e| e.depends());
-    let dependent = review.map(|_| NOT_INDEPENDENT.to_owned());
-    let written =
-        [dependent, last("security_gate", "NOT audited"), last("staging_status", "waived")].into_iter().flatten();
+    let newest = |gate: Gate| rows.iter().rev().find(|e| e.subject == gate);
+    let caveat = |gate| newest(gate).filter(|e| e.detail.of_code().is_some_and(|c| c.caveat)).map(|e| e.why.clone());
+    let dependent = newest(Gate::ReviewVerdict).filter(|e| e.depends()).map(|_| NOT_INDEPENDENT.to_owned());
+    let written = [dependent, caveat(Gate::SecurityGate), caveat(Gate::StagingStatus)].into_iter().flatten();
     let by_label = tx.events_of(id, "released")?.into_iter().filter_map(|detail| {
         let detail: serde_json::Value = serde_json::from_str(&detail).ok()?;
         let by = serde_json::from_value::<By>(detail["by"].clone()).ok()?;

@@ -8,6 +8,7 @@ use crate::config::Project;
 use crate::model::board::{Deed, Label, WorkItem, fold};
 use crate::model::ids::Key;
 use anyhow::Result;
+use serde_json::json;
 
 /// If a board does not say within this time who set a status, the intent has no effect.
 const UNKNOWN_MS: i64 = 10 * 60 * 1000;
@@ -76,13 +77,12 @@ fn may(project: &Project, board: &dyn Board, doer: &Doer) -> Result<bool> {
 fn counted_before(ctx: &mut Ctx, row: &IntentRow, doer: &Doer) -> Result<bool> {
     let Some(event) = &doer.event else { return Ok(false) };
     let key = format!("steered/{}/{}/{}", row.project, row.item_id, row.kind);
-    let mine = format!("{event}/{}", row.id);
-    match ctx.store.read(|tx| tx.meta(&key))? {
-        Some(known) if known == mine => Ok(false),
-        Some(known) if known.split_once('/').is_some_and(|(of, _)| of == event) => Ok(true),
+    let counted = ctx.store.read(|tx| tx.meta(&key))?.and_then(|t| serde_json::from_str::<(String, i64)>(&t).ok());
+    match counted {
+        Some((of, id)) if of == *event => Ok(id != row.id),
         Some(_) | None if ctx.dry => Ok(false),
         Some(_) | None => {
-            ctx.store.write(|tx| tx.set_meta(&key, &mine))?;
+            ctx.store.write(|tx| tx.set_meta(&key, &json!([event, row.id]).to_string()))?;
             Ok(false)
         }
     }

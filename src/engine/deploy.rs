@@ -13,9 +13,10 @@ use crate::decide::landing::Landing;
 use crate::decide::merge::{self, AfterMerge, BeforeMerge, MergeAnswer, OfDeploy, OfOpening};
 use crate::decide::transition::decide;
 use crate::model::change::Change;
-use crate::model::decision::{Decision, Gate, Procedure};
+use crate::model::decision::{Decision, Procedure};
 use crate::model::effect::Effect;
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Gate;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
@@ -129,7 +130,7 @@ fn built_again(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<bool> {
     }
     let at = ctx.now().stamp.wall_ms;
     let gone = NewEvidence {
-        gate: Gate::DeployBuild.as_str(),
+        subject: Gate::DeployBuild.into(),
         run_id: None,
         sha: head.clone(),
         code_tree: task.head_tree.clone().unwrap_or_default(),
@@ -429,7 +430,7 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
         pulls::to_tidy(tx, &t, &me, at)?;
         // Nothing is tested twice (ORD-1): the default branch has the tree on which CI passed.
         let of_head = |e: &&crate::model::task::Evidence| {
-            e.gate == Gate::CiGreen.as_str() && Some(&e.code_tree) == t.head_tree.as_ref()
+            e.subject == Gate::CiGreen && Some(&e.code_tree) == t.head_tree.as_ref()
         };
         let ci = tx.evidence_of(t.id)?.into_iter().rev().find(|e| of_head(&e));
         if let Some(ground) = &ground
@@ -479,7 +480,7 @@ fn void_gate(ctx: &mut Ctx, id: TaskId, why: &str) -> Result<()> {
         let mut t = tx.task(id)?;
         let Some(sha) = t.head_sha.clone() else { return Ok(()) };
         let row = NewEvidence {
-            gate: Gate::BranchMergeable.as_str(),
+            subject: Gate::BranchMergeable.into(),
             run_id: None,
             sha,
             code_tree: t.head_tree.clone().unwrap_or_default(),

@@ -19,8 +19,9 @@ const BALLAST_MB: u64 = 4;
 const ROOM_MB: u64 = 3 * BALLAST_MB;
 /// The file that binds a state directory to its machine.
 const MACHINE: &str = "machine";
-/// The start of HALT's text when a step sets it because the database is older than its files.
-const OLDER: &str = "the database is older than its files";
+/// HALT's text when a step sets it because the database is older than its files.
+const OLDER: &str =
+    "the database is older than its files: run `orch reconcile --full`, look at what it says, then `orch resume`";
 
 /// Runs before the database is opened. Fails on a network file system, whose locks say nothing about other machines,
 /// and in a directory of another machine.
@@ -109,8 +110,7 @@ pub fn closed(ctx: &mut Ctx, mut open: Vec<PathBuf>) -> Result<()> {
 /// After the database is opened.
 pub fn enter(ctx: &mut Ctx) -> Result<()> {
     if !tail_holds(ctx)? {
-        let why = format!("{OLDER}: run `orch reconcile --full`, look at what it says, then `orch resume`");
-        sentinel::halt(ctx.paths.root(), &why).context("writing HALT")?;
+        sentinel::halt(ctx.paths.root(), OLDER).context("writing HALT")?;
     }
     Ok(())
 }
@@ -133,9 +133,10 @@ pub fn ballast(ctx: &Ctx) {
     }
 }
 
-/// Whether a person may lift the halt of an older database now. If so, the files follow the database from here on.
-pub fn may_resume(ctx: &mut Ctx, halted: &str) -> Result<bool> {
-    if !halted.starts_with(OLDER) {
+/// Whether a person may lift HALT now: while the database is older than its files, only after a full look. If so, the
+/// files follow the database from here on.
+pub fn may_resume(ctx: &mut Ctx) -> Result<bool> {
+    if tail_holds(ctx)? {
         return Ok(true);
     }
     let set = std::fs::metadata(ctx.paths.root().join("HALT")).and_then(|m| m.modified());

@@ -6,8 +6,8 @@ use crate::adapters::store::NewEvidence;
 use crate::decide::definitions::is_test_path;
 use crate::decide::inputs::{Change, Side, inputs, side};
 use crate::model::artefact::is_artefact_path;
-use crate::model::decision::INPUTS;
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Subject;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::inputs::{Input, MOST, first};
 use crate::model::task::EvidenceVerdict;
@@ -99,7 +99,7 @@ pub fn record(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
         n => format!("{n} files that decide the meaning of CI were changed"),
     };
     let row = NewEvidence {
-        gate: INPUTS,
+        subject: Subject::Inputs,
         run_id: None,
         sha: head,
         code_tree: tree,

@@ -14,6 +14,7 @@ use crate::adapters::store::StoreError;
 use crate::config::{SecretError, SecretRef};
 use crate::decide::run_end::{self, Fault};
 use crate::model::change::Change;
+use crate::model::fault::Access;
 use crate::model::ids::RunId;
 use crate::model::refusal::{Asked, Refusal};
 use crate::model::report::ActionKind;
@@ -236,11 +237,7 @@ fn lacks_room(e: &anyhow::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     e.chain().any(|e| {
         let io = e.downcast_ref::<std::io::Error>().is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded));
-        let git = match e.downcast_ref::<GitError>() {
-            Some(GitError::Broken { stderr, .. }) => stderr.contains("No space left"),
-            Some(_) | None => false,
-        };
-        io || git
+        io || e.downcast_ref::<GitError>().is_some_and(GitError::lacks_room)
     })
 }
 
@@ -297,8 +294,8 @@ fn defer(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<bo
 
 /// Whether only a person can lift the error, not time.
 fn may_not_push(e: &anyhow::Error) -> bool {
-    let Some(GitError::Refused { what, refusal, .. }) = e.downcast_ref() else { return false };
-    what.starts_with("push") && matches!(refusal, Refusal::Denied { .. } | Refusal::Archived)
+    let Some(GitError::Refused { access, refusal, .. }) = e.downcast_ref() else { return false };
+    *access == Access::Push && matches!(refusal, Refusal::Denied { .. } | Refusal::Archived)
 }
 
 fn is_outage(e: &anyhow::Error) -> bool {

@@ -46,7 +46,7 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
             }
             BaseState::Environment => lines.push(format!("the base of {repo} can't be tried here: {why}")),
             // A base that could not be checked says so, whatever its last known state was.
-            BaseState::Untried | BaseState::Green if b.why.starts_with("can't") => {
+            BaseState::Untried | BaseState::Green if b.unchecked => {
                 lines.push(format!("base of {repo} {why}"));
             }
             BaseState::Running | BaseState::Untried | BaseState::Green | BaseState::NotApplicable => {}
@@ -79,8 +79,17 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
     lines
 }
 
+/// For whom notes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The operator: everything.
+    All,
+    /// Readers of the page: values of guard settings stay out.
+    Others,
+}
+
 /// Facts that need no action.
-pub fn notes(s: &Status, view: &View) -> Vec<String> {
+pub fn notes(s: &Status, view: &View, about: About) -> Vec<String> {
     let mut lines = Vec::new();
     for c in &s.confinement {
         match c.held.as_deref() {
@@ -106,9 +115,13 @@ pub fn notes(s: &Status, view: &View) -> Vec<String> {
     for w in &s.post_deploy.watches {
         lines.push(format!("watched in {}: {}", w.repo, w.task));
     }
-    if let Some(g) = &s.security.guard_change {
-        lines.push(format!("guard settings changed {}: {}", view.local(&g.at), guard_change(&g.detail)));
-    }
+    lines.extend(
+        match about {
+            About::All => s.security.guard_change.as_ref(),
+            About::Others => None,
+        }
+        .map(|g| format!("guard settings changed {}: {}", view.local(&g.at), guard_change(&g.detail))),
+    );
     if s.outbox.open > 0 {
         lines.push(format!("{} under way", counted(s.outbox.open, "message")));
     }

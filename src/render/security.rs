@@ -238,6 +238,16 @@ fn code(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("`{}`", text.replace(['`', '|'], "")) }
 }
 
+/// Place and rule of each blocking finding in what [`text`] wrote: a page shows no preview and no fingerprint.
+pub fn places(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| {
+        let found = line.trim().strip_prefix(FindingStatus::Blocking.as_str())?.trim_start();
+        let (_, rest) = found.split_once(' ')?;
+        let mut parts = rest.trim_start().split("  ");
+        Some((parts.next()?, parts.next()?))
+    })
+}
+
 /// Plain text for a terminal.
 pub fn text(report: &ScanReport) -> String {
     let mut out = String::new();
@@ -570,6 +580,16 @@ mod tests {
         }
         assert_eq!(map["findings"][0]["waived"], false);
         assert_eq!(map["findings"][1]["waived"], true);
+    }
+
+    /// A page of the task's findings names places, and neither previews nor fingerprints.
+    #[test]
+    fn what_blocks_is_found_again_in_the_text_of_a_report() {
+        let shown = text(&report());
+        let places: Vec<(&str, &str)> = places(&shown).collect();
+        let blocking: Vec<String> = report().blocking().map(place).collect();
+        assert_eq!(places.iter().map(|(p, _)| *p).collect::<Vec<_>>(), blocking);
+        assert!(!blocking.is_empty());
     }
 
     #[test]

@@ -13,8 +13,7 @@ fn me() -> String {
 }
 
 fn why(w: &World) -> String {
-    let sql = "SELECT reason FROM intents WHERE state = 'dismissed' ORDER BY id DESC LIMIT 1";
-    w.db().unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    w.table("intents").with("state", "dismissed").last("reason")
 }
 
 #[test]
@@ -30,9 +29,7 @@ fn only_a_listed_user_starts_work_and_a_label_of_anybody_else_is_text() {
     let w = Plan::new().auto().project(&board(&me())).build();
     let key = w.auto("Mine");
     assert_eq!(w.rest(&key).stage, "done", "{}", w.dump());
-    let by = "SELECT json_extract(detail, '$.by.user') FROM audit WHERE event = 'task_created'";
-    let user: Option<String> = w.db().unwrap().query_row(by, [], |row| row.get(0)).unwrap();
-    assert_eq!(user.as_deref(), Some(me().as_str()));
+    assert_eq!(w.table("audit").with("event", "task_created").one("detail/by/user"), me());
 }
 
 #[test]

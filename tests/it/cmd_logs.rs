@@ -4,6 +4,7 @@ use crate::support::house;
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::NewEvidence;
 use orch::model::evidence::EvidenceDetail;
+use orch::model::gate::Subject;
 use orch::model::ids::Sha;
 use orch::model::run_end::{RunEnd, RunResult};
 use orch::model::stage::{Agent, JobKind, JobStatus, Stage};
@@ -120,13 +121,13 @@ fn the_timeline_is_the_audit_table() {
 #[test]
 fn past_gates_are_decided_again_from_their_rows() {
     let world = Seeded::new(ONE);
-    let row = |gate, verdict, n: &str| NewEvidence {
-        gate,
+    let row = |word, verdict, n: &str| NewEvidence {
+        subject: Subject::parse(word).unwrap(),
         run_id: None,
         sha: Sha::parse(&n.repeat(40)).unwrap(),
         code_tree: format!("tree{n}"),
         verdict,
-        why: format!("{gate} {verdict}"),
+        why: format!("{word} {verdict}"),
         detail: EvidenceDetail::Plain,
     };
     world.write(|tx| {

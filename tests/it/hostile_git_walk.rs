@@ -6,8 +6,8 @@ use crate::support::git::{World, head, person_git, raw, write};
 use orch::adapters::git::build::{Build, Built, Source};
 use orch::adapters::git::walk::{Around, Limits, Root};
 use orch::adapters::git::{CheckoutPlan, Mirror};
-use orch::model::ids::{RunId, Sha};
-use std::collections::{BTreeMap, BTreeSet};
+use orch::model::ids::Sha;
+use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -73,12 +73,12 @@ impl Scene {
             Around { base: &base, folder: "docs/work-items/K-1", left_out: &left_out, owner, limits, whole: false };
         let found = root.walk(&around).unwrap();
         let build = mirror.build().unwrap();
-        let source = Source { base: &base, root: &root, found: &found, seals: &BTreeMap::new(), limits };
+        let source = Source { base: &base, root: &root, found: &found, limits };
         let built = build.tree(&source).unwrap();
         before(&build, &built);
         if built.broken.is_empty() {
             let commit = build.commit(&built.tree, &self.start, "K-1: work", &World::author(), 1_700_000_000).unwrap();
-            mirror.import(&build, &commit, RunId(1)).unwrap();
+            mirror.import(&build, &commit).unwrap();
             assert_eq!(mirror.tree_of(&commit).unwrap(), built.tree);
             let again = build.commit(&built.tree, &self.start, "K-1: work", &World::author(), 1_700_000_000).unwrap();
             assert_eq!(commit, again, "a repeated build makes the same commit");
@@ -585,7 +585,7 @@ fn the_patch_of_a_run_is_the_difference_of_the_trees() {
         Around { base: &base, folder: "docs/work-items/K-1", left_out: &BTreeSet::new(), owner, limits, whole: false };
     let found = root.walk(&around).unwrap();
     let build = scene.mirror.build().unwrap();
-    let source = Source { base: &base, root: &root, found: &found, seals: &BTreeMap::new(), limits };
+    let source = Source { base: &base, root: &root, found: &found, limits };
     let built = build.tree(&source).unwrap();
     assert_eq!(built.broken.len(), 1);
     let to = scene.world.path("left.patch");

@@ -14,7 +14,7 @@ fn first_then_clean(first: &str) -> String {
     let key = pipe.item("A task");
     pipe.until_stage(&key, "done");
     assert_eq!(pipe.remote(&["show", "main:w.txt"]).trim(), "work");
-    let ends = pipe.rows("SELECT reason FROM jobs WHERE reason IS NOT NULL ORDER BY id");
+    let ends = pipe.table("jobs").set("reason").texts("reason");
     ends.first().cloned().unwrap_or_else(|| panic!("{}", pipe.story()))
 }
 

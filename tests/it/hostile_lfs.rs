@@ -219,7 +219,7 @@ fn bnd_5_a_task_with_large_files_is_delivered_or_reported_with_the_cause() {
     with.until_stage(&key, "done");
     assert_eq!(with.remote(&["show", "main:new.bin"]), pointer(b"new content").text().trim());
     assert!(kept(&with.remote_dir(), b"new content") && !kept(&with.remote_dir(), b"x a-secret-of-the-operator"));
-    let ends = with.rows("SELECT reason FROM jobs WHERE reason IS NOT NULL ORDER BY id");
+    let ends = with.table("jobs").set("reason").texts("reason");
     assert!(ends[0].contains("new.bin (it holds the secret"), "{ends:?}");
     let doctor = |pipe: &Pipe| {
         let said = pipe.orch(&["doctor", "--json"]).json();
@@ -236,7 +236,7 @@ fn bnd_5_a_task_with_large_files_is_delivered_or_reported_with_the_cause() {
     }
     let without = pipe(Some(bare.path().to_owned()));
     let key = without.item("A large file");
-    let ends = |p: &Pipe| p.rows("SELECT reason FROM jobs WHERE reason IS NOT NULL ORDER BY id").join("\n");
+    let ends = |p: &Pipe| p.table("jobs").set("reason").texts("reason").join("\n");
     without.until("it is refused", |p| ends(p).contains("new.bin (it is kept by git-lfs, which is not installed here"));
     assert_eq!(without.of(&key, "landed_sha"), "");
     let said = doctor(&without);

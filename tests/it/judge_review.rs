@@ -23,9 +23,7 @@ fn a_reviewer_reads_files_and_runs_nothing_and_a_runtime_that_could_is_named() {
         let said = w.say(&[command, &key]).code(0).out;
         assert!(said.contains("review not independent"), "{command}: {said}");
     }
-    let alert_sql =
-        "SELECT COUNT(*) FROM audit WHERE event = 'run_prepared' AND json_extract(detail, '$.independent') = 0";
-    assert_eq!(w.count(alert_sql), 1);
+    assert_eq!(w.table("audit").with("event", "run_prepared").with("detail/independent", false).len(), 1);
     assert_eq!(w.run(&["show", &key]).code(0).json["verdicts"][0]["independent"], false);
 }
 

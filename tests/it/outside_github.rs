@@ -37,8 +37,7 @@ impl Scene {
     #[track_caller]
     fn drive(&self, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.house.until(what, || {
-            let quiet = self.house.store().is_some()
-                && self.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty();
+            let quiet = self.house.store().is_some() && self.house.is_quiet();
             if let Some(task) = self.house.task("ORCH-1").filter(|t| quiet && so(t)) {
                 return Some(task);
             }
@@ -57,7 +56,7 @@ impl Scene {
     fn deliver_all(&self) {
         self.house.until("all is told", || {
             self.house.tick();
-            self.house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
+            self.house.table("outbox").with("state", "open").is_empty().then_some(())
         });
     }
 
@@ -183,7 +182,7 @@ fn gh_2_a_limit_ends_the_pass_without_error_for_board_and_forge() {
     s.house.reconcile().fine();
     s.house.tick().fine();
     assert!(s.hub.log().is_empty(), "every process obeys");
-    let rows = s.house.query("SELECT key FROM meta WHERE key LIKE 'throttle/%'");
+    let rows = s.house.table("meta").like("key", "throttle/").texts("key");
     assert!(rows.len() == 1 && rows[0].ends_with("/core"), "{rows:?}");
 }
 

@@ -16,7 +16,7 @@ fn parked(house: &House) {
     });
     house.until("all is told", || {
         house.tick();
-        house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
+        house.table("outbox").with("state", "open").is_empty().then_some(())
     });
 }
 
@@ -35,11 +35,11 @@ fn a_label_that_answers_is_named_with_what_follows_in_comment_card_alert_and_tim
     });
     house.until("all is told", || {
         house.tick();
-        house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
+        house.table("outbox").with("state", "open").is_empty().then_some(())
     });
     let item = std::fs::read_to_string(house.path("state/issues/ORCH-1.md")).unwrap();
     let (_, timeline, _) = house.text(&["timeline", "ORCH-1"]);
-    let alerts = house.query("SELECT payload FROM outbox WHERE sink = 'alert'").join("\n");
+    let alerts = house.table("outbox").with("sink", "alert").texts("payload").join("\n");
     for (label, consequence) in [("go-on", "approved"), ("ship-it", "the deploy begins")] {
         for (place, text) in [("comment", &item), ("card", &card(&house)), ("timeline", &timeline), ("alert", &alerts)]
         {
@@ -175,17 +175,18 @@ fn rule_44_a_broken_message_blocks_nothing_and_doctor_names_what_is_unreadable()
         house.tick();
         house.task("ORCH-1")
     });
-    house.change(
-        "INSERT INTO outbox (key, task_id, sink, payload, state, created_at) VALUES ('broken/1', NULL, 'alert', 'nonsense', 'open', 1);
-         INSERT INTO outbox (key, task_id, sink, payload, state, created_at) VALUES ('behind/1', NULL, 'alert', '{\"kind\":\"frozen\",\"key\":\"\",\"title\":\"demo\",\"detail\":\"x\"}', 'open', 2);",
-    );
+    let frozen = r#"{"kind":"frozen","key":"","title":"demo","detail":"x"}"#;
+    for (key, payload, at) in [("broken/1", "nonsense", "1"), ("behind/1", frozen, "2")] {
+        let row = [("key", key), ("sink", "alert"), ("payload", payload), ("state", "open"), ("created_at", at)];
+        house.db().insert("outbox", &row);
+    }
     let chart = house.orch(&["doctor"]).json.to_string();
     assert!(chart.contains("of outbox") && chart.contains("can't be read"), "{chart}");
     house.until("the one behind it", || {
         house.tick();
-        (house.query("SELECT state FROM outbox WHERE key = 'behind/1'") == ["sent"]).then_some(())
+        (house.table("outbox").with("key", "behind/1").texts("state") == ["sent"]).then_some(())
     });
-    assert_eq!(house.query("SELECT state FROM outbox WHERE key = 'broken/1'"), ["parked"]);
+    assert_eq!(house.table("outbox").with("key", "broken/1").texts("state"), ["parked"]);
     let ran = house.tick();
     assert_eq!(ran.code, 0, "it is told once, and then stands in status: {}", ran.json);
 }

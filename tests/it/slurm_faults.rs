@@ -1,8 +1,9 @@
 //! What can be wrong with a cluster, on a real Slurm: a bad configuration, a node that lacks something, Slurm's own
 //! limits, a node that is cut off, a controller that does not come back for long (CLU-1 to CLU-5, ORD-1).
 
-use super::support::slurm::{With, pids, read};
-use super::support::slurm_world::{HOLD, World, holds, world, world_with};
+use super::support::procs::{kill, pids, read, says};
+use super::support::slurm::With;
+use super::support::slurm_world::{HOLD, World, world, world_with};
 use std::time::{Duration, Instant};
 
 /// What `doctor` says of the cluster: name, level, message, way out.
@@ -64,7 +65,8 @@ fn clu_4_a_bad_configuration_is_the_environments_with_the_way_out() {
     w.configure("partition: bare", "partition: stale");
     let why = w.pipe.hurried_to_a_block(&key);
     assert!(why.contains("the cluster lost 3 runs") && why.contains("not one folder for both"), "{why}");
-    assert_eq!(w.pipe.rows("SELECT DISTINCT cause FROM jobs WHERE status = 'failed'"), ["cluster"]);
+    let causes = w.pipe.table("jobs").with("status", "failed").texts("cause");
+    assert!(causes.len() == 3 && causes.iter().all(|c| c == "cluster"), "{causes:?}");
     w.configure("partition: stale", "partition: work");
     assert_eq!(w.pipe.orch(&["retry", &key]).code, 0);
     w.pipe.until_stage(&key, "done");
@@ -121,14 +123,14 @@ fn clu_3_a_node_that_is_cut_off_ends_its_run_alone() {
     let node = w.cluster.queue().split_whitespace().last().unwrap().to_owned();
     w.forget_at(&key);
     let silenced = w.cluster.cut_off(&node);
-    let alive = || pids().any(|pid| holds(&read(pid, "cmdline"), "sleep\0713"));
+    let alive = || pids().any(|pid| says(pid, "713"));
     assert!(alive(), "tasks of a node that is cut off live on");
     let begun = Instant::now();
     while alive() {
         assert!(begun.elapsed() < Duration::from_secs(60), "the node goes on alone");
         std::thread::park_timeout(Duration::from_millis(100));
     }
-    assert_eq!(w.pipe.rows("SELECT id FROM runs WHERE ended_at IS NOT NULL"), Vec::<String>::new(), "nobody knows yet");
+    assert!(w.pipe.table("runs").set("ended_at").is_empty(), "nobody knows yet");
     // What Slurm does by itself after SlurmdTimeout and more.
     w.cluster.ask(&["scontrol", "update", &format!("NodeName={node}"), "State=DOWN", "Reason=silent"]);
     w.until_at(&key);
@@ -155,8 +157,7 @@ fn clu_3_a_run_that_slurm_says_nothing_of_stays_undecided() {
     w.cluster.kill("slurmctld");
     // Both processes of srun: nobody cancels the job, and its node sees no end of file.
     for pid in w.cluster.processes().into_iter().filter(|pid| read(*pid, "comm") == b"srun\n") {
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        kill(pid);
     }
     w.pipe.until("a hold that names the job", |_| {
         let (rule, why) = w.held(&key);
@@ -167,13 +168,13 @@ fn clu_3_a_run_that_slurm_says_nothing_of_stays_undecided() {
     for step in ["tick", "reap"] {
         assert_eq!(w.pipe.orch(&[step]).code, 0);
     }
-    assert_eq!(w.pipe.rows("SELECT id FROM runs WHERE ended_at IS NOT NULL"), Vec::<String>::new());
+    assert!(w.pipe.table("runs").set("ended_at").is_empty());
     assert!(!w.is_at(&key), "nothing begins while the first may still run");
     w.cluster.controller();
     w.until_at(&key);
     w.go(&key);
     w.pipe.until_stage(&key, "done");
     assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]));
-    assert_eq!(w.pipe.rows("SELECT cause FROM jobs WHERE cause IS NOT NULL"), ["cluster"]);
+    assert_eq!(w.pipe.table("jobs").set("cause").texts("cause"), ["cluster"]);
     w.until_clean();
 }

@@ -2,8 +2,9 @@
 //! around it. Each test has its own cluster.
 
 use super::support::confined::Place;
-use super::support::slurm::{Cluster, pids, read};
-use super::support::slurm_world::{HOLD, SECRET, holds, in_files, world};
+use super::support::procs::{contains as holds, pids, read};
+use super::support::slurm::Cluster;
+use super::support::slurm_world::{HOLD, SECRET, in_files, world};
 use orch::adapters::child::{ChildError, Control, EndedBy, Event, Spec};
 use orch::adapters::confine::{Boundary, Bounds, Engine};
 use orch::adapters::executor::slurm::{Job, Ledger, Resources};
@@ -128,33 +129,12 @@ fn clu_4_a_job_that_never_starts_is_told_and_spends_nothing() {
     w.until_clean();
 }
 
-/// CLU-3, CLU-3b: a stop reaches an agent that ignores TERM, with all its children; a killed supervisor leaves nothing
-/// alive; a cancelled job spends nothing.
+/// CLU-3b: a job that others displace is lost, spends nothing, and is played again in its own folder.
 #[test]
-fn clu_3_stops_and_deaths_leave_nothing_and_spend_nothing() {
+fn clu_3_a_displaced_job_is_lost_and_spends_nothing() {
     let Some(w) = world("", "", "") else { return };
-    w.agent(
-        "development",
-        &format!("trap '' TERM\n(trap '' TERM; setsid sleep 700) &\n(trap '' TERM; sleep 701 & sleep 702) &\n{HOLD}"),
-    );
-    let key = w.pipe.item("Stop me");
-    w.until_at(&key);
-    let said = w.pipe.orch(&["stop", &key]);
-    assert_eq!(said.code, 0, "{}", said.all());
-    w.pipe.until_stage(&key, "cancelled");
-    w.until_clean();
-    let told = w.pipe.one("SELECT result FROM runs ORDER BY id LIMIT 1");
-    assert_eq!(told, "cancelled");
-
-    // The supervisor: the node sees the end of file and ends its run, without any step of orch.
     w.agent("development", HOLD);
-    let key = w.pipe.item("Kill the supervisor");
-    w.until_at(&key);
-    let supervisor = w.pipe.one("SELECT json_extract(supervisor, '$.pid') FROM runs WHERE ended_at IS NULL");
-    let pid = rustix::process::Pid::from_raw(supervisor.parse().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    w.cluster.wait("the node ended it", |c| c.queue().is_empty());
-    w.forget_at(&key);
+    let key = w.pipe.item("Give way");
     w.until_at(&key);
     // Nobody asked for the end: the next run starts in its own folder.
     let before = w.folders();
@@ -166,8 +146,8 @@ fn clu_3_stops_and_deaths_leave_nothing_and_spend_nothing() {
     w.go(&key);
     w.pipe.until_stage(&key, "done");
     assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]));
-    let whys = w.pipe.rows("SELECT result_why FROM runs WHERE result = 'lost'");
-    assert!(whys.len() == 2 && whys[1].contains("PREEMPTED"), "{whys:?}");
+    let whys = w.pipe.table("runs").with("result", "lost").texts("result_why");
+    assert!(whys.len() == 1 && whys[0].contains("PREEMPTED"), "{whys:?}");
     w.until_clean();
 }
 
@@ -183,11 +163,9 @@ fn clu_3_a_controller_that_is_away_loses_nothing() {
         let said = w.pipe.orch(&["reap"]);
         assert_eq!(said.code, 0, "{}", said.all());
     }
-    assert_eq!(w.pipe.rows("SELECT id FROM runs WHERE ended_at IS NOT NULL"), Vec::<String>::new());
+    assert_eq!(w.pipe.table("runs").set("ended_at").texts("id"), Vec::<String>::new());
     w.go(&key);
-    w.pipe.until("its node told the end", |p| {
-        !p.one("SELECT exited_at FROM runs WHERE exited_at IS NOT NULL LIMIT 1").is_empty()
-    });
+    w.pipe.until("its node told the end", |p| !p.table("runs").set("exited_at").one("exited_at").is_empty());
     w.cluster.controller();
     w.pipe.until_stage(&key, "done");
     // What the end of the run could not see, the reaper sees.
@@ -211,12 +189,8 @@ fn clu_3_a_node_that_dies_loses_nothing() {
     w.go(&key);
     w.pipe.until_stage(&key, "done");
     assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]));
-    assert!(
-        w.pipe.rows("SELECT result_why FROM runs").iter().any(|why| why.contains("NODE_FAIL")),
-        "{}",
-        w.pipe.story()
-    );
-    assert_eq!(w.pipe.rows("SELECT cause FROM jobs WHERE cause IS NOT NULL"), ["cluster"]);
+    assert!(w.pipe.table("runs").texts("result_why").iter().any(|why| why.contains("NODE_FAIL")), "{}", w.pipe.story());
+    assert_eq!(w.pipe.table("jobs").set("cause").texts("cause"), ["cluster"]);
     w.until_clean();
 }
 
@@ -244,7 +218,7 @@ fn clu_4_ten_runs_at_once_are_all_delivered() {
     for key in &keys {
         w.go(key);
     }
-    w.pipe.until("ten pushed", |p| p.rows("SELECT id FROM runs WHERE kind = 'agent' AND result = 'done'").len() == 10);
+    w.pipe.until("ten pushed", |p| p.table("runs").with("kind", "agent").with("result", "done").len() == 10);
     w.until_clean();
 }
 
@@ -272,7 +246,7 @@ fn clu_3_a_supervisor_killed_at_each_moment_of_its_job_loses_nothing() {
         assert_eq!(w.pipe.remote(&["show", &format!("main:{key}.txt")]).lines().count(), 1, "{moment}");
     }
     w.until_clean();
-    assert!(w.pipe.rows("SELECT id FROM runs WHERE result = 'lost'").len() >= 5, "{}", w.pipe.story());
+    assert!(w.pipe.table("runs").with("result", "lost").len() >= 5, "{}", w.pipe.story());
 }
 
 /// Names the cluster of a test that starts itself again: Slurm's clients need its configuration in the environment.

@@ -1,6 +1,6 @@
 //! The local board: one Markdown file per work item, edited by people with any editor while steps run (BRD-1, RULE-40).
 
-use super::seen::{self, Looked, Seen, Split};
+use super::seen::{self, Looked, Seen};
 use super::swap::{self, MAX_FILE, Turn};
 use super::{
     Board, BoardError, Deed, Doer, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Scope, Status,
@@ -13,7 +13,7 @@ use crate::model::frontmatter::{Field, flat, write_new};
 use crate::model::ids::Key;
 use crate::model::time::{parse_rfc3339, rfc3339};
 use rustix::fs::{CWD, RenameFlags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl Local {
 
     /// As [`Self::scan`], without opening the files that have not changed since `before`, except those to be read
     /// `again` anyway.
-    pub fn look(&self, before: &Seen, again: &dyn Fn(u64) -> bool) -> Result<Looked, BoardError> {
+    pub fn look(&self, before: &Seen, again: &BTreeSet<u64>) -> Result<Looked, BoardError> {
         let mut found = Listing::default();
         let failed = |e: std::io::Error| self.failed("reading the folder", &self.dir, &e);
         let folder = match seen::open(&self.dir) {
@@ -76,12 +76,11 @@ impl Local {
             Err(e) => return Err(failed(e)),
         };
         let look = seen::at(&folder, &self.prefix).map_err(failed)?;
-        let numbers = if before.folder == Some(look.folder) {
-            before.files.iter().map(|(number, _)| *number).collect()
-        } else {
-            self.names(&mut found)?
-        };
-        let Split { kept, open } = seen::unchanged(before, &numbers, &look.marks(&numbers), again);
+        let numbers = if before.has_names_of(look.folder) { None } else { Some(self.names(&mut found)?) };
+        let open = look.news(before, numbers.as_deref(), again);
+        let gone = numbers.iter().flat_map(|numbers| before.gone(numbers));
+        let news = open.iter().map(|(number, _)| *number).chain(gone).collect();
+        let all = numbers.as_ref().map_or(before.len(), Vec::len);
         let mut read = Vec::new();
         for (number, mark) in open {
             if self.take(number, &mut found)? {
@@ -90,7 +89,7 @@ impl Local {
         }
         // A stranger is reported each time, and nothing else records its name.
         let folder = (look.folder_is_settled() && found.strangers.is_empty()).then_some(look.folder);
-        Ok(Looked { listing: found, prefix: self.prefix.clone(), all: numbers.len(), folder, kept, read })
+        Ok(Looked { listing: found, prefix: self.prefix.clone(), all, folder, news: Some(news), read })
     }
 
     /// Reads one file into the listing; returns whether it is a work item.
@@ -395,7 +394,7 @@ impl Board for Local {
         self.scan()
     }
 
-    fn look(&self, before: &Seen, again: &dyn Fn(u64) -> bool) -> Option<Result<Looked, BoardError>> {
+    fn look(&self, before: &Seen, again: &BTreeSet<u64>) -> Option<Result<Looked, BoardError>> {
         Some(self.look(before, again))
     }
 

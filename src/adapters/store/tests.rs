@@ -2,6 +2,7 @@ use super::*;
 use crate::model::board::Intent;
 use crate::model::change::{Change, Move};
 use crate::model::deploy::DeployEnd;
+use crate::model::gate::Gate;
 use crate::model::ids::Key;
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
@@ -319,9 +320,9 @@ fn an_evidence_row_is_bound_by_its_event() {
         store
             .write(|tx| {
                 let task = add(tx, "ORCH-1").unwrap();
-                for gate in ["ci_green", "review_verdict"] {
+                for gate in [Gate::CiGreen, Gate::ReviewVerdict] {
                     let new = NewEvidence {
-                        gate,
+                        subject: gate.into(),
                         run_id: None,
                         sha: crate::model::ids::Sha::parse(&"a".repeat(40)).unwrap(),
                         code_tree: "t".to_owned(),

@@ -4,7 +4,7 @@ use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
 use crate::engine::replay;
-use crate::model::decision::Gate;
+use crate::model::gate::Gate;
 use crate::model::text::clip;
 use serde_json::json;
 

@@ -2,10 +2,12 @@
 
 use crate::adapters::store::AuditEvent;
 use crate::cli::output::Output;
+use crate::model::finding::Origin;
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
 use crate::model::text::clip;
 use crate::render::cells;
+use crate::render::security;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -232,18 +234,18 @@ fn sent_back(detail: &Value, why: &str) -> String {
     let attempt = detail["attempt"].as_i64().unwrap_or(0);
     let finding = &detail["findings"][0];
     let text = finding["text"].as_str().unwrap_or(why);
-    let source = match finding["source"].as_str().unwrap_or_default() {
-        "ci" => "a failing test",
-        "review" => "the review",
-        "tests" => "the tester",
-        "security" => "the security gate",
-        "" => "a gate",
-        other => other,
+    let source = match serde_json::from_value::<Origin>(finding["source"].clone()) {
+        Ok(Origin::Ci) => "a failing test",
+        Ok(Origin::Review) => "the review",
+        Ok(Origin::Tests) => "the tester",
+        Ok(Origin::Security) => "the security gate",
+        Ok(other) => other.as_str(),
+        Err(_) => "a gate",
     };
     let mut lines = text.lines().map(str::trim);
-    let said = match lines.clone().find_map(|l| l.strip_prefix("blocking ")) {
-        // Severity, place and rule of a scan's finding; its preview and fingerprint are for the developer.
-        Some(found) => found.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(": "),
+    let said = match security::places(text).next() {
+        // Its preview and fingerprint are for the developer.
+        Some((place, rule)) => format!("{place}: {rule}"),
         None => lines.rfind(|l| !l.is_empty() && !l.starts_with(['#', '`', '|'])).unwrap_or(why).to_owned(),
     };
     format!("sent back by {source}, try {attempt}: {said}")

@@ -2,11 +2,13 @@
 
 use super::{ENTERING_DEPLOY, Facts, MAX_TOOL_ERRORS, back_off, evaluate};
 use crate::decide::awaits;
-use crate::model::decision::{Answer, Gate, Need, Procedure};
+use crate::model::decision::{Answer, Need, Procedure};
 use crate::model::deploy::{DeployEnd, DeployResult};
+use crate::model::finding::{Finding, Origin};
+use crate::model::gate::Gate;
 use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus};
-use crate::model::task::{Deploy, DeployState, Finding, NewJob, Waiting};
+use crate::model::task::{Deploy, DeployState, NewJob, Waiting};
 
 /// Phase A waits for the person; phase B opens, lands and starts; phase C settles. Each reads its state from the rows.
 pub fn gate(f: &Facts<'_>) -> Answer {
@@ -89,7 +91,7 @@ fn result(d: &Deploy) -> Answer {
     match end {
         DeployEnd::Success => Answer::Pass { why },
         DeployEnd::FailedSafe => {
-            Answer::Fail { findings: vec![Finding { source: "deploy".to_owned(), text: log }], why, squash: false }
+            Answer::Fail { findings: vec![Finding { source: Origin::Deploy, text: log }], why, squash: false }
         }
         DeployEnd::FailedUnknown => Answer::Stuck { why, freeze: true },
     }

@@ -1,7 +1,8 @@
 //! `staging_image_fresh` (SHIP-4): staging runs this very head, built once if it does not.
 
 use super::Facts;
-use crate::model::decision::{Answer, Gate};
+use crate::model::decision::Answer;
+use crate::model::gate::Gate;
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{Evidence, EvidenceVerdict};
 

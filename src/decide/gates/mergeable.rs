@@ -1,8 +1,9 @@
 //! `branch_mergeable` (SHIP-2): what lands is exactly what was tested.
 
 use super::{Facts, ci_green, verdict};
-use crate::model::decision::{Answer, Gate, Need, Procedure};
+use crate::model::decision::{Answer, Need, Procedure};
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::report::Rule;
 use crate::model::stage::Stage;
@@ -57,9 +58,8 @@ pub fn released_on(f: &Facts<'_>) -> Option<Sha> {
     if task.stage != Stage::Deploy {
         return None;
     }
-    let gate = Gate::BranchMergeable.as_str();
     let passed = f.view.evidence.iter().rev().find(|e| {
-        e.gate == gate
+        e.subject == Gate::BranchMergeable
             && e.attempt == task.attempt
             && task.head_sha.as_ref() == Some(&e.sha)
             && e.verdict == EvidenceVerdict::Pass

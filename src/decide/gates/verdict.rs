@@ -2,14 +2,15 @@
 //! here: the input is the file as the pushed head has it.
 
 use crate::model::artefact::{Artefact, folder, listed, short, token, validate};
-use crate::model::decision::Gate;
 use crate::model::deploy::DeployWord;
+use crate::model::finding::{Finding, Origin};
 use crate::model::frontmatter::{Document, Field, Read, read};
+use crate::model::gate::Gate;
 use crate::model::ids::Key;
 use crate::model::scan::{ScanReason, ScanVerdict};
 use crate::model::stage::Stage;
 use crate::model::staging::StagingStatus;
-use crate::model::task::{EvidenceVerdict, Finding};
+use crate::model::task::EvidenceVerdict;
 use crate::model::text::beginning;
 use crate::model::watch::WatchStatus;
 
@@ -369,7 +370,7 @@ pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>], unread: &[(Artef
                 | Artefact::DeployLog
                 | Artefact::StagingLog
                 | Artefact::PostDeployLog
-                | Artefact::SecurityReport => finding("staging", &doc.body, &format!("`{path}` on the branch")),
+                | Artefact::SecurityReport => finding(Origin::Staging, &doc.body, &format!("`{path}` on the branch")),
             });
         }
     }
@@ -381,7 +382,7 @@ pub const FINDING_BYTES: usize = 32 << 10;
 
 /// A finding: the text verbatim, cut only past [`FINDING_BYTES`] at a character boundary, and then with a pointer to
 /// `place` (a file in the branch, a log).
-pub fn finding(source: &str, text: &str, place: &str) -> Finding {
+pub fn finding(source: Origin, text: &str, place: &str) -> Finding {
     let text = if text.trim().is_empty() {
         format!("(no text; see {place})")
     } else if text.len() <= FINDING_BYTES {
@@ -390,17 +391,17 @@ pub fn finding(source: &str, text: &str, place: &str) -> Finding {
         let shown = beginning(text, FINDING_BYTES);
         format!("{shown}\n\n[cut after {} of {} bytes; the rest is in {place}]", shown.len(), text.len())
     };
-    Finding { source: source.to_owned(), text }
+    Finding { source, text }
 }
 
 /// What a review requests: its body. `path` is the file's in the repository.
 pub fn review_findings(doc: &Document, path: &str) -> Finding {
-    finding("review", &doc.body, &format!("`{path}` on the branch"))
+    finding(Origin::Review, &doc.body, &format!("`{path}` on the branch"))
 }
 
 /// What failed according to a test report: its section of failing tests, or all of it where it has none.
 pub fn test_findings(doc: &Document, path: &str) -> Finding {
-    finding("tests", section(&doc.body).unwrap_or(&doc.body), &format!("`{path}` on the branch"))
+    finding(Origin::Tests, section(&doc.body).unwrap_or(&doc.body), &format!("`{path}` on the branch"))
 }
 
 /// The first non-empty section whose heading mentions failures, up to the next heading of its level or above. Headings

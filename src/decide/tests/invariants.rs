@@ -2,8 +2,9 @@
 
 use super::world::{Rel, Res, Row, Setting, T, Window, World};
 use crate::decide::dispatch::Dispatch;
-use crate::model::decision::{Decision, Gate};
+use crate::model::decision::Decision;
 use crate::model::edges::EDGES;
+use crate::model::gate::Gate;
 use crate::model::policy::CiSource;
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{DeployState, EvidenceVerdict as V, Task, Waiting};

@@ -16,9 +16,9 @@ use crate::engine::settle::{DeployOutcome, End, Settlement};
 use crate::engine::supervise::MARK;
 use crate::engine::{Ctx, caller::random_token, settle};
 use crate::model::artefact::Artefact;
-use crate::model::decision::Gate;
 use crate::model::deploy::{DeployResult, DeployStatus, OwnExit, ResultOf};
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Gate;
 use crate::model::redact;
 use crate::model::stage::JobKind;
 use crate::model::task::{Deploy, DeployState, Run, Task};
@@ -270,7 +270,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     let (end, verdict, why) = verdicts::deploy(status, command);
     let result = DeployResult { end, why: why.clone(), log: format!("{why}\n\n{output}") };
     let evidence = NewEvidence {
-        gate: Gate::DeployStatus.as_str(),
+        subject: Gate::DeployStatus.into(),
         run_id: Some(run.id),
         sha: d.head.clone(),
         code_tree: task.head_tree.clone().unwrap_or_default(),

@@ -10,11 +10,11 @@ use crate::decide::ran::{OfCommand, of_command};
 use crate::engine::Ctx;
 use crate::engine::area::{AreaKind, Folders};
 use crate::engine::cache::Caches;
-use crate::model::decision::Gate;
 use crate::model::evidence::BuildOutput;
+use crate::model::gate::Gate;
 use crate::model::ids::{RunId, Sha};
 use crate::model::stage::JobKind;
-use crate::model::task::{EvidenceVerdict, Run, Task};
+use crate::model::task::{Evidence, EvidenceVerdict, Run, Task};
 use crate::model::text::clip;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
@@ -121,8 +121,8 @@ pub(super) fn kept(output: &Output) -> BuildOutput {
 /// The build that passed on a head: where its output is, and what it was when it was copied.
 fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, BuildOutput)> {
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
-    let gate = Gate::DeployBuild.as_str();
-    let row = rows.iter().rev().find(|e| e.gate == gate && e.sha == *head && e.verdict == EvidenceVerdict::Pass);
+    let passed = |e: &&Evidence| e.subject == Gate::DeployBuild && e.verdict == EvidenceVerdict::Pass;
+    let row = rows.iter().rev().filter(passed).find(|e| e.sha == *head);
     let found = row.and_then(|row| {
         let output = row.detail.of_code()?.output.clone()?;
         Some((place(ctx, row.run_id?), output))

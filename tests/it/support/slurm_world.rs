@@ -1,7 +1,8 @@
 //! A pipeline whose runs are jobs of a real Slurm, and what is left of them.
 
 use super::pipe::{Pipe, Setup, files};
-use super::slurm::{Cluster, With, pids, read};
+use super::procs::{contains, pids, read};
+use super::slurm::{Cluster, With};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -136,15 +137,11 @@ impl World {
 
     /// Jobs that counted as failures.
     pub fn spent(&self) -> Vec<String> {
-        self.pipe.rows("SELECT id FROM jobs WHERE spent = 1")
+        self.pipe.table("jobs").with("spent", 1).texts("id")
     }
-}
-
-pub fn holds(bytes: &[u8], needle: &str) -> bool {
-    bytes.windows(needle.len()).any(|w| w == needle.as_bytes())
 }
 
 /// The files below a folder with these bytes.
 pub fn in_files(folder: &Path, needle: &str) -> Vec<PathBuf> {
-    files(folder).into_iter().filter(|p| holds(&std::fs::read(p).unwrap_or_default(), needle)).collect()
+    files(folder).into_iter().filter(|p| contains(&std::fs::read(p).unwrap_or_default(), needle)).collect()
 }
