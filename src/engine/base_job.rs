@@ -198,7 +198,7 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
 
 fn end_processes(ctx: &Ctx, name: &str) -> Result<()> {
     let (marks, units) = ([mark(ctx, name)], [unit(ctx, name)]);
-    let find = || process::belonging(MARK, &marks, &units).into_iter().filter(|a| *a != ctx.me).collect();
+    let find = || process::belonging(MARK, &marks, &units, &[]).into_iter().filter(|a| *a != ctx.me).collect();
     Ok(process::end_all(&find, GRACE, GONE)?)
 }
 
@@ -417,7 +417,7 @@ fn red_statuses(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Option<String
         Ok(CiAnswer::Red { contexts }) => Some(format!("red on the forge: {}", contexts.join(", "))),
         Ok(CiAnswer::Green) => None,
         Ok(CiAnswer::Pending { missing }) => {
-            tracing::warn!(repo = %project.repo, "the base's CI is not known: {} on {}", missing.join(", "), commit.short());
+            tracing::warn!(repo = %project.repo, "the base's CI is unknown: {} on {}", missing.join(", "), commit.short());
             None
         }
         Err(e) => {

@@ -94,8 +94,13 @@ impl Mirror {
     /// Imports the commit that a build made into the mirror, whose objects no program drops. Each new object passes `fsck
     /// --strict` on its way, and is on disk at the end.
     pub fn import(&self, build: &Build<'_>, sha: &Sha) -> Result<()> {
+        self.import_packed(build, sha, PACK_BYTES)
+    }
+
+    /// The same; a pack in memory is made of at most so many bytes.
+    pub fn import_packed(&self, build: &Build<'_>, sha: &Sha, most: u64) -> Result<()> {
         let io = || GitError::io("reading a run's objects");
-        let done = match build.objects.pack(sha, PACK_BYTES).map_err(io())? {
+        let done = match build.objects.pack(sha, most).map_err(io())? {
             Some(pack) => self.cmd().args(["index-pack", "--strict", "--stdin"]).stdin(pack).run()?,
             None => self.fetched(build, sha)?,
         };
@@ -167,7 +172,7 @@ impl Build<'_> {
                 Kind::Link(target) => links.push((path, target)),
                 Kind::File { .. } if entry.size > source.limits.file => {
                     let why = format!(
-                        "has {} MiB, more than the {} MiB that one file may have; what is so large belongs elsewhere, or is ignored",
+                        "has {} MiB, more than the {} MiB that one file may have; store large files elsewhere, or ignore them",
                         entry.size >> 20,
                         source.limits.file >> 20
                     );
@@ -269,7 +274,7 @@ impl Build<'_> {
             let done = self.staged().args(["hash-object", "-w", "--stdin-paths"]).stdin(names).run()?;
             if done.code != 0 {
                 // For example, a content that is invalid in its declared encoding. The tree goes without these files.
-                let why = format!("can't be stored as .gitattributes says: {}", done.stderr);
+                let why = format!("can't be stored as .gitattributes requires: {}", done.stderr);
                 let named = |p: &String| done.stderr.contains(&format!("'{p}'"));
                 let named = copied.iter().map(|p| String::from_utf8_lossy(p).into_owned()).find(named);
                 broken.push(Broken::new(named.as_deref().unwrap_or("a changed file"), why));
@@ -487,7 +492,7 @@ fn drop_the_largest(files: &mut Vec<&[u8]>, entries: &BTreeMap<Vec<u8>, Entry>, 
     let dropped: BTreeSet<&[u8]> = by_size.iter().take_while(fits).copied().collect();
     files.retain(|path| !dropped.contains(path));
     let why = format!(
-        "is the largest of {} new or changed files that have {} MiB together, more than the {} MiB that one run may leave",
+        "is the largest of {} new or changed files with {} MiB in total, more than the {} MiB that one run may add",
         files.len() + dropped.len(),
         all >> 20,
         most >> 20

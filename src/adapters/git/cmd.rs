@@ -53,7 +53,7 @@ pub enum GitError {
     #[error("{what} does not exist")]
     NotFound { what: String },
     /// Another process held the repository's lock longer than the bound; nothing was done.
-    #[error("{what} is in use by another process since more than {seconds} s; nothing was done")]
+    #[error("another process has been using {what} for more than {seconds} s; nothing was done")]
     Busy { what: String, seconds: u64 },
     /// Killed by the kernel for lack of memory, or by a person: proves nothing about its input.
     #[error("git {what} was ended by signal {signal}, which orch did not send")]
@@ -319,7 +319,8 @@ impl<'a> Cmd<'a> {
     }
 
     pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(&self.git.program);
+        // Named by its path, it is started without a copy of this process. A missing one is reported when it starts.
+        let mut command = Command::new(which::which(&self.git.program).as_ref().unwrap_or(&self.git.program));
         command.env_clear().current_dir(&self.dir).process_group(0);
         // Everything named GIT_* stays out (7.1).
         command.envs(if self.remote { Policy::GitRemote } else { Policy::Git }.env());
@@ -393,7 +394,7 @@ impl<'a> Cmd<'a> {
                 None => Err(GitError::Killed { what: args, signal: status.signal().unwrap_or(0) }),
             },
             End::Full if self.cap.is_some() => Ok(Done { code: 0, stdout, stderr, truncated: true, args }),
-            End::Full => Err(GitError::Broken { args, code: -1, stderr: "more output than can be held".to_owned() }),
+            End::Full => Err(GitError::Broken { args, code: -1, stderr: "too much output".to_owned() }),
             End::Late => Err(GitError::Timeout { access: access(&args), what: args, seconds: self.limit.as_secs() }),
         }
     }
@@ -446,7 +447,7 @@ impl Done {
             return GitError::NotFound { what: format!("what git {} asked for", self.args) };
         }
         if says("mismatched algorithms") {
-            let reason = "the remote's repository names its objects by another hash (SHA-1 or SHA-256) than the one fetched before; set git.remote to the right repository, or move the mirror in `repos/` of the state directory away".to_owned();
+            let reason = "the remote's repository uses another object hash (SHA-1 or SHA-256) than the one fetched before; set git.remote to the right repository, or move the mirror in `repos/` of the state directory away".to_owned();
             return GitError::Incompatible { reason };
         }
         let local =
