@@ -74,7 +74,7 @@ impl Stat {
     fn read(pid: i32) -> io::Result<Self> {
         let bytes = of_proc(&format!("/proc/{pid}/stat"))?;
         Self::parse(&bytes).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has not the format of proc(5)"))
+            io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat does not have the format of proc(5)"))
         })
     }
 

@@ -13,11 +13,11 @@ pub fn sentence(decision: &Decision) -> String {
         Decision::Enqueue(job) => {
             let who = job.agent.map_or_else(|| format!("the job {}", job.kind), |a| format!("the {a}"));
             let why = job.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
-            format!("{who} is put into the queue{why}")
+            format!("{who} is queued{why}")
         }
         Decision::Park { waiting, .. } => format!("a person is asked for {waiting}"),
-        Decision::Release { waiting, label } => format!("{waiting} is released by the label {label:?}"),
-        Decision::Advance { to, why } => format!("it moves on to {to}: {why}"),
+        Decision::Release { waiting, label } => format!("the label {label:?} gives the {waiting}"),
+        Decision::Advance { to, why } => format!("it advances to {to}: {why}"),
         Decision::Rollback { why, .. } => format!("it goes back to development: {why}"),
         Decision::Return { to, why } => format!("it goes back to {to}: {why}"),
         Decision::Block { why, .. } => format!("it is blocked: {why}"),
@@ -29,7 +29,7 @@ pub fn sentence(decision: &Decision) -> String {
 /// What has to happen first, where nothing holds the task.
 pub fn next_step(decision: &Decision) -> &'static str {
     match decision.hold() {
-        Some((Rule::Running, ..)) => "the run that is under way; its end settles the job",
+        Some((Rule::Running, ..)) => "the current run ends",
         Some(_) => "the next `orch tick` starts it",
         None => "the next `orch tick`, `advance` or `reconcile` does it",
     }
@@ -45,11 +45,11 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
     };
     let one = |text: &str| vec![text.to_owned()];
     match rule {
-        Rule::Halt => one("`orch resume` lifts HALT"),
-        Rule::Freeze => vec![format!("`orch unfreeze {repo}`, once a person has looked")],
-        Rule::SerialGate => one("the task named ends (done or cancelled), or is withdrawn before its start"),
+        Rule::Halt => one("`orch resume` lifts the halt"),
+        Rule::Freeze => vec![format!("`orch unfreeze {repo}`, after a person has checked production")],
+        Rule::SerialGate => one("the named task ends (done or cancelled), or is withdrawn before it starts"),
         Rule::Dependencies => vec![
-            "the work item named is done".to_owned(),
+            "the named work item is done".to_owned(),
             format!("or the relation is removed from {key} on the board"),
         ],
         Rule::MaxConcurrency | Rule::ProjectLimit | Rule::AgentLimit | Rule::ReservedLimit => {
@@ -57,46 +57,47 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
         }
         Rule::TaskCost => {
             vec![
-                "`limits.max_cost_usd_per_task` is raised, or `agents.max_cost_usd`, which each run reserves, lowered"
+                "a higher `limits.max_cost_usd_per_task`, or a lower `agents.max_cost_usd`, which each run reserves"
                     .to_owned(),
                 format!("or `orch stop {key}` ends it"),
             ]
         }
-        Rule::DayCost => one("the next day (UTC), or `limits.max_cost_usd_per_day` is raised"),
-        Rule::Unfinished => one("the next `orch reconcile` reads on where this one ended"),
-        Rule::Backoff | Rule::Throttled => one("time: the first step after the moment named continues"),
-        Rule::Cooldown => one("the credential's window opens again; one run then goes first"),
-        Rule::Disk => one("room on the disk of the state directory, or a smaller `min_free_mb`"),
+        Rule::DayCost => one("the next day (UTC), or a higher `limits.max_cost_usd_per_day`"),
+        Rule::Unfinished => one("the next `orch reconcile` continues where this one stopped"),
+        Rule::Backoff | Rule::Throttled => one("time: the first step after the given time continues"),
+        Rule::Cooldown => one("the credential's usage limit resets; a single run then goes first"),
+        Rule::Disk => one("more free space on the state directory's disk, or a smaller `min_free_mb`"),
         Rule::Confinement => vec![
-            "an engine that holds runs (bubblewrap, or a kernel with Landlock); `orch doctor` names what is missing"
+            "an engine that confines runs (bubblewrap, or a kernel with Landlock); `orch doctor` names what is missing"
                 .to_owned(),
-            "or `confine.mode: auto` or `off`, shown everywhere as unconfined (docs/security.md)".to_owned(),
+            "or `confine.mode: auto` or `off`; runs are then shown as unconfined everywhere (docs/security.md)"
+                .to_owned(),
         ],
         Rule::Configuration => {
             vec![format!(
-                "`.orch.yaml` on the default branch of {repo} is corrected, or its project drops `repository_config`"
+                "a valid `.orch.yaml` on the default branch of {repo}, or a project without `repository_config`"
             )]
         }
         Rule::BasePending => vec![
-            format!("the try of the base ends; `orch logs --base {repo}` shows it"),
-            format!("`orch retry {key}` checks it at once, where it could not be reached"),
+            format!("the base check ends; `orch logs --base {repo}` shows it"),
+            format!("`orch retry {key}` repeats it at once, if the remote could not be reached"),
         ],
         Rule::BaseRed => vec![
-            format!("the base or the settings are fixed: `orch logs --base {repo}` says what fails"),
-            format!("`orch retry {key}` tries it at once"),
-            format!("`orch retry {key} --on-red-base`, where this task fixes it"),
+            format!("the base or the settings are fixed; `orch logs --base {repo}` shows what fails"),
+            format!("`orch retry {key}` repeats the base check at once"),
+            format!("`orch retry {key} --on-red-base` starts this task anyway, if it fixes the base"),
         ],
         Rule::Environment => vec![
-            "what is named is installed or put right; it is tried again automatically".to_owned(),
-            format!("`orch retry {key}` tries it at once"),
+            "install or fix what is named; the task is retried automatically".to_owned(),
+            format!("`orch retry {key}` retries it at once"),
         ],
-        Rule::Running => one("the run that is under way; its end settles the job"),
+        Rule::Running => one("the current run ends"),
         Rule::Queued => one("the next `orch tick` starts it"),
         Rule::Approval => asked(
             Waiting::Approval,
             vec![
                 format!("`orch advance {key} --approve`"),
-                format!("`orch advance {key} --reject TEXT`: the analyst works again"),
+                format!("`orch advance {key} --reject TEXT`: back to the analyst"),
                 format!("before that, read `orch show {key}`"),
             ],
         ),
@@ -109,35 +110,35 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
             ],
         ),
         Rule::Blocked => {
-            vec![format!("`orch retry {key}`, once the reason is gone"), format!("or `orch stop {key}` ends it")]
+            vec![format!("`orch retry {key}`, once the cause is fixed"), format!("or `orch stop {key}` ends it")]
         }
-        Rule::StopRequested => one("the next `orch tick` or `orch reap` carries the stop out"),
-        Rule::CriticalWindow => one("the deploy's or update's own result; then the stop is carried out"),
+        Rule::StopRequested => one("the next `orch tick` or `orch reap` carries out the stop"),
+        Rule::CriticalWindow => one("the deploy or update ends; then the stop is carried out"),
         Rule::Withdrawn => vec![
-            "what was withdrawn comes back: the work item's status, its file".to_owned(),
-            format!("or its branch or pull request is open on the forge again, then `orch retry {key}`"),
+            "restore what was withdrawn: the work item's status or its file".to_owned(),
+            format!("or restore its branch or pull request on the forge, then `orch retry {key}`"),
             format!("or `orch stop {key}` ends it"),
         ],
         Rule::Forge => vec![
-            "what the forge waits for is done there; the merge is then made without another release".to_owned(),
+            "do on the forge what it waits for; the merge then follows without another confirmation".to_owned(),
             format!("or `orch stop {key}` ends it"),
         ],
         Rule::ForgeRefused => vec![
-            "the forge takes it: it is asked again automatically, at most 5 minutes apart".to_owned(),
-            format!("`orch retry {key}` asks at once, and no agent starts"),
+            "the forge accepts it; it is retried automatically, at most 5 minutes apart".to_owned(),
+            format!("`orch retry {key}` retries at once, without starting an agent"),
             format!("or `orch stop {key}` ends it"),
         ],
-        Rule::Gate => one("the gate's evidence; the next step looks again"),
+        Rule::Gate => one("the gate's evidence arrives; every step checks for it"),
         Rule::MergeLease => vec![
-            "the holder's deploy or end frees the lease".to_owned(),
+            "the holder's deploy finishes, or the holder ends".to_owned(),
             format!("`orch lease show {repo}` says who holds it"),
         ],
-        Rule::LandedNotDeployed => one("the commit that landed is deployed by its own task, or that task ends"),
-        Rule::DeployResult => one("the deploy command's result"),
-        Rule::Watch => one("the watch's last probe"),
-        Rule::SwitchedOff => one("the switch or project named is in the configuration again"),
+        Rule::LandedNotDeployed => one("the landed commit is deployed by its own task, or that task ends"),
+        Rule::DeployResult => one("the deploy command reports its result"),
+        Rule::Watch => one("the watch makes its last probe"),
+        Rule::SwitchedOff => one("put the named switch or project back into the configuration"),
         Rule::Terminal => {
-            one("nothing: it has ended; a cancelled work item starts again by another status, then To Analyse")
+            one("nothing: it has ended; to start a cancelled item again, set another status, then To Analyse")
         }
     }
 }
@@ -224,20 +225,20 @@ pub fn taskless(
     };
     let Some(known) = resolved.status(status) else { return say(unknown.unwrap_or_default(), start) };
     if let Some(off) = resolved.off().iter().find(|o| resolved.logical_of(status) == Some(o.intent.logical())) {
-        let way = "give the intent a status of its own; `orch doctor` names both".to_owned();
-        return say(format!("{:?} does not steer here: {}", known.name, off.why), vec![way]);
+        let way = "give the intent its own status; `orch doctor` names both".to_owned();
+        return say(format!("{:?} has no effect here: {}", known.name, off.why), vec![way]);
     }
     if resolved.intent_of(status) != Some(Intent::ToAnalyse) {
         return say(format!("it is in {:?}, which starts nothing", known.name), start);
     }
     match last.filter(|i| i.of_this_status && i.dismissed) {
         Some(i) => say(
-            format!("its {wanted:?} was not acted on: {}", i.reason.unwrap_or("no reason kept")),
+            format!("its {wanted:?} had no effect: {}", i.reason.unwrap_or("no reason kept")),
             vec![format!("set another status, then {wanted:?} again")],
         ),
         None => Taskless {
             next: "it waits to be picked up".to_owned(),
-            moves: vec!["the next `orch tick` or `orch reconcile` makes its task".to_owned()],
+            moves: vec!["the next `orch tick` or `orch reconcile` creates its task".to_owned()],
             due: true,
         },
     }

@@ -45,15 +45,15 @@ impl fmt::Display for Refused {
         match self {
             Self::ElsewhereThan { stage, wanted } => write!(f, "is in {stage}, not in {wanted}"),
             Self::DoesNotWait { stage, waiting } => write!(f, "is in {stage}, but does not wait for {waiting}"),
-            Self::Ended(stage) => write!(f, "is {stage}: nothing of it is started again"),
-            Self::NotBegun => f.write_str("has not begun: `orch tick` starts it"),
+            Self::Ended(stage) => write!(f, "is {stage} and can't be started again"),
+            Self::NotBegun => f.write_str("has not started: `orch tick` starts it"),
             Self::NoSuchStage(stage) => write!(f, "has no stage {stage} with an agent"),
             Self::NotReached { stage, wanted } => write!(f, "is in {stage} and has not reached {wanted} yet"),
             Self::UnderWay => {
-                f.write_str("is being stopped, updated or deployed, or was taken back; see `orch explain`")
+                f.write_str("is being stopped, updated or deployed, or was withdrawn; see `orch explain`")
             }
-            Self::AtWork => f.write_str("is at work; wait for the run, or end it with `orch advance --reject`"),
-            Self::Landed => f.write_str("has landed: its rework begins with --from development"),
+            Self::AtWork => f.write_str("is running; wait for the run, or end it with `orch advance --reject`"),
+            Self::Landed => f.write_str("has landed: to rework it, use --from development"),
             Self::NoRedCi => f.write_str("is not blocked by a red CI"),
         }
     }
@@ -224,7 +224,7 @@ pub fn retry_from(view: &TaskView, stage: Stage, stages: &[Stage]) -> Result<Dec
         return Err(Refused::Landed);
     }
     let was = task.blocked_reason.as_ref().map_or_else(String::new, |w| format!(": {w}"));
-    let why = format!("started again by a person{was}");
+    let why = format!("restarted by a person{was}");
     if stage != Stage::Development {
         return Ok(Decision::Return { to: stage, why });
     }

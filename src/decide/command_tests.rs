@@ -216,7 +216,7 @@ fn ord_1_a_stage_that_was_reached_starts_again_and_no_other() {
     }
     let blocked = Task { blocked_reason: Some("it is red".into()), ..v.task.clone() };
     let Ok(Decision::Return { why, .. }) = retry_from(&task(blocked), Stage::Review, &stages) else { panic!() };
-    assert_eq!(why, "started again by a person: it is red");
+    assert_eq!(why, "restarted by a person: it is red");
 }
 
 fn deploy(state: DeployState, landed: bool) -> Deploy {

@@ -66,7 +66,7 @@ pub enum AfterMerge {
 pub fn after_answer(answer: MergeAnswer) -> AfterMerge {
     let not_yet = |why: &str| AfterMerge::NotYet { why: why.to_owned() };
     match answer {
-        MergeAnswer::Merged => not_yet("it says merged, and the default branch does not show it"),
+        MergeAnswer::Merged => not_yet("it reports a merge that the default branch does not show"),
         MergeAnswer::BaseMoved => not_yet("the default branch moved and came back"),
         MergeAnswer::NotYet { reason } | MergeAnswer::Withdrawn { reason } => AfterMerge::NotYet { why: reason },
         MergeAnswer::HeadMoved => AfterMerge::BackToGate { why: "the branch moved".to_owned() },
@@ -108,7 +108,7 @@ pub fn of_deploy(landing: &Landing) -> OfDeploy {
         Landing::Unsettled { why } => OfDeploy::NotYet { why: why.clone() },
         Landing::HeadMoved => OfDeploy::BackToGate { why: "the branch moved".to_owned() },
         Landing::BaseMoved => {
-            OfDeploy::BackToGate { why: "the default branch moved, and nothing of this task is in it".to_owned() }
+            OfDeploy::BackToGate { why: "the default branch moved, but contains nothing of this task".to_owned() }
         }
         Landing::Untested { why, .. } | Landing::Rewritten { why } => OfDeploy::Stopped { why: why.clone() },
         Landing::Withdrawn(cause) => OfDeploy::Stopped { why: cause.to_string() },
@@ -255,7 +255,7 @@ mod tests {
         let give_up = |blocked: &str| AfterMerge::GiveUp { withdrawn: reason(), blocked: blocked.to_owned() };
         let what = Awaited::Approval;
         let cases = [
-            (MergeAnswer::Merged, not_yet("it says merged, and the default branch does not show it")),
+            (MergeAnswer::Merged, not_yet("it reports a merge that the default branch does not show")),
             (MergeAnswer::BaseMoved, not_yet("the default branch moved and came back")),
             (MergeAnswer::NotYet { reason: reason() }, not_yet("because")),
             (MergeAnswer::Withdrawn { reason: reason() }, not_yet("because")),
@@ -290,7 +290,7 @@ mod tests {
             (Landing::NotYet, OfDeploy::Clear, AtGate::BringUp),
             (Landing::Unsettled { why: why() }, OfDeploy::NotYet { why: why() }, AtGate::NotYet { why: why() }),
             (Landing::HeadMoved, moved("the branch moved"), AtGate::BringUp),
-            (Landing::BaseMoved, moved("the default branch moved, and nothing of this task is in it"), AtGate::BringUp),
+            (Landing::BaseMoved, moved("the default branch moved, but contains nothing of this task"), AtGate::BringUp),
             (Landing::Untested { why: why(), commit: Some(commit) }, OfDeploy::Stopped { why: why() }, AtGate::Stopped),
             (Landing::Rewritten { why: why() }, OfDeploy::Stopped { why: why() }, AtGate::Stopped),
             (Landing::Withdrawn(gone.clone()), OfDeploy::Stopped { why: gone.to_string() }, AtGate::Stopped),

@@ -257,7 +257,7 @@ fn a_label_does_not_release_a_deploy_whose_ci_may_mean_something_else() {
 
 /// A refused effect holds the task; when its time is reached that very effect is next, and a stop goes first (ORD-1).
 #[test]
-fn ord_1_what_the_forge_refuses_is_asked_again_before_the_task_goes_on() {
+fn ord_1_a_refused_request_is_repeated_before_the_task_continues() {
     use crate::model::refusal::{Asked, RefusedEffect};
     let mut v = view(Stage::Development);
     let refused = |next_at| RefusedEffect {

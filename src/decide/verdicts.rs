@@ -68,7 +68,7 @@ pub fn deploy(status: &DeployStatus, command: bool) -> (DeployEnd, EvidenceVerdi
             (DeployEnd::Success, EvidenceVerdict::Pass, why.to_owned())
         }
         DeployStatus::FailedSafe => {
-            let why = "the deploy ended with exit 1; production is as before";
+            let why = "the deploy ended with exit 1; production is unchanged";
             (DeployEnd::FailedSafe, EvidenceVerdict::Fail, why.to_owned())
         }
         DeployStatus::FailedUnknown { why } | DeployStatus::Pending { why } => {
@@ -93,7 +93,7 @@ pub fn deploy_is_over(
     if since_ms.is_none_or(|ms| ms > limit) {
         Some("by the deadline")
     } else if !self_hosting && nobody_alive {
-        Some("and no process that could write it lives")
+        Some("and no process is left that could write it")
     } else {
         None
     }

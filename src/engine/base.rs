@@ -109,7 +109,7 @@ fn no_push(e: GitError, key: &Key) -> anyhow::Error {
     {
         let way = refusal.advice(Side::Git);
         return Refused::error(format!(
-            "the remote takes no push of this account: {reason}; {way}, then `orch retry {key}`"
+            "the remote accepts no push of this account: {reason}; {way}, then `orch retry {key}`"
         ));
     }
     anyhow::Error::new(e).context("asking whether branches may be pushed")
@@ -127,7 +127,7 @@ fn rights(ctx: &mut Ctx, project: &Project, mirror: &Mirror, key: &Key) -> Resul
         return Err(no_push(e, key));
     }
     match services::forge_said(ctx, project, |forge| forge.may_comment())? {
-        Err(e) if e.refusal().is_some() => Err(e).context("asking whether comments may be written"),
+        Err(e) if e.refusal().is_some() => Err(e).context("asking whether comments can be written"),
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -215,7 +215,7 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
         }
     }
     let why = format!(
-        "every name like {wanted} is taken on the remote, or a branch there is named like a part of it; delete or rename it, then `orch retry {}`",
+        "every name like {wanted} is taken on the remote, or a branch there has a part of it as its name; delete or rename that branch, then `orch retry {}`",
         task.key
     );
     Err(Refused::error(why))

@@ -417,7 +417,7 @@ fn red_statuses(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Option<String
         Ok(CiAnswer::Red { contexts }) => Some(format!("red on the forge: {}", contexts.join(", "))),
         Ok(CiAnswer::Green) => None,
         Ok(CiAnswer::Pending { missing }) => {
-            tracing::warn!(repo = %project.repo, "the base's CI is not known: {} on {}", missing.join(", "), commit.short());
+            tracing::warn!(repo = %project.repo, "the base's CI is unknown: {} on {}", missing.join(", "), commit.short());
             None
         }
         Err(e) => {

@@ -232,7 +232,7 @@ pub fn allow_red_base(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     ctx.store.write(|tx| {
         base_job::allow(tx, id)?;
         tx.audit(at, Some(id), "starts_on_red_base", &json!({"by": by}))?;
-        messages::comment(tx, &task, "on-red-base", "A person lets it start although the base is red.", at)?;
+        messages::comment(tx, &task, "on-red-base", "A person started it although the base is red.", at)?;
         messages::show(tx, &task, at)
     })?;
     ctx.report.changed = true;

@@ -105,9 +105,9 @@ fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64
 fn stop_note(task: &Task) -> Option<String> {
     task.stop_requested_at?;
     match (task.stage, &task.critical) {
-        (Stage::Done, _) => Some("A stop came too late: it was deployed already.".to_owned()),
+        (Stage::Done, _) => Some("The stop came too late: the task was already deployed.".to_owned()),
         (Stage::Cancelled, _) | (_, None) => None,
-        (_, Some(what)) => Some(format!("A stop is recorded and waits: {what} is under way.")),
+        (_, Some(what)) => Some(format!("A stop is recorded; it waits for {what} to end.")),
     }
 }
 
@@ -120,7 +120,7 @@ fn landed_code_note(policy: &Policy, task: &Task) -> Option<String> {
 /// The note that a person let it start on a red base (ORD-1).
 fn on_red_base(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
     let allowed = !task.stage.is_terminal() && super::base_job::on_red(tx)?.contains(&task.id);
-    Ok(allowed.then(|| "A person let it start although the base is red.".to_owned()))
+    Ok(allowed.then(|| "A person started it although the base is red.".to_owned()))
 }
 
 /// A cancelled task's deploy that did not succeed: the state of production matters more than the end of the task.
@@ -139,7 +139,7 @@ fn held_note(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
     let Some(s) = RunConfinement::find(&all, &task.project, task.stage.agent()) else { return Ok(None) };
     let open = if s.open { ", network open" } else { "" };
     Ok(match s.held {
-        None => s.why.as_ref().map(|why| format!("Nothing of it starts: {why}")),
+        None => s.why.as_ref().map(|why| format!("Nothing starts: {why}")),
         Some(Held::Unconfined) => Some("Unconfined: its runs have all rights of this account.".to_owned()),
         Some(Held::Landlock) => Some(format!(
             "Confined by landlock{open}: modes, times and attributes of the operator's files can be changed."

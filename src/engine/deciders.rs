@@ -45,7 +45,7 @@ pub fn of_intent(ctx: &mut Ctx, row: &IntentRow) -> Result<Decides> {
         // The label was set again, and the board may not show that event yet.
         Some((doer, _)) if counted_before(ctx, row, &doer)? && (0..UNKNOWN_MS).contains(&age) => Decides::NotYet,
         Some((doer, _)) if counted_before(ctx, row, &doer)? => {
-            Decides::No { why: format!("it was set by {} once, and counted then", doer.name) }
+            Decides::No { why: format!("{} set it earlier, and it already counted then", doer.name) }
         }
         Some((doer, true)) => Decides::Yes { user: Some(doer.name) },
         Some((doer, false)) if project.board.asks_rights() => Decides::No {
@@ -121,7 +121,7 @@ pub fn take_back(ctx: &mut Ctx, row: &IntentRow, why: &str) {
         seat.board.take_back(&row.item_id, &status)?;
         let Some(item) = seat.board.get(seat.resolved.statuses(), &key)? else { return Ok(()) };
         let now = ctx.now().stamp.wall_ms;
-        let text = format!("orch took the label {status:?} off: {why}.");
+        let text = format!("orch removed the label {status:?}: {why}.");
         seat.board.comment(&item, &format!("orch:intent/{}", row.id), &text, now)?;
         Ok::<_, anyhow::Error>(())
     })();

@@ -135,7 +135,7 @@ fn built_again(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<bool> {
         sha: head.clone(),
         code_tree: task.head_tree.clone().unwrap_or_default(),
         verdict: EvidenceVerdict::ToolError,
-        why: "what deploy.build left is gone from the state directory".to_owned(),
+        why: "the output of deploy.build is missing from the state directory".to_owned(),
         detail: EvidenceDetail::Plain,
     };
     let noted = ctx.store.write(|tx| {
@@ -166,8 +166,7 @@ fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
         return Ok(false);
     }
     if let Some(id) = merge::stray(names.iter().map(String::as_str), &deploys) {
-        let why =
-            format!("deploy {id} is recorded as initiated in {}, and the database does not know it", dir.display());
+        let why = format!("deploy {id} is recorded as initiated in {}, but is not in the database", dir.display());
         steps::block(ctx, task.id, &why, true)?;
         return Ok(false);
     }
@@ -366,7 +365,7 @@ fn answered(
             withdraw(ctx, task, deploy, &withdrawn)?;
             steps::block(ctx, task.id, &blocked, false)
         }
-        AfterMerge::Unknown => answer.map(drop).context("merging; the next step looks first"),
+        AfterMerge::Unknown => answer.map(drop).context("merging; the next step checks the result first"),
         AfterMerge::AskAgain { why } => {
             withdraw(ctx, task, deploy, &why)?;
             Ok(answer.map(drop)?)
@@ -386,7 +385,7 @@ fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str) -> Result<
         > ctx.policy.undecided_max_ms
     {
         withdraw(ctx, task, deploy, &why)?;
-        return steps::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
+        return steps::block(ctx, task.id, &format!("{why}, for longer than gates.undecided_max_s"), false);
     }
     ctx.report.hold(Some(task.key.as_str()), Rule::DeployResult, why);
     Ok(())
@@ -401,7 +400,7 @@ pub fn await_started(ctx: &mut Ctx, id: TaskId, bound: Duration) -> Result<()> {
     let watched = ctx.policy.project(&task.project).is_some_and(|p| p.watch);
     while newest(ctx, id)?.is_some_and(|d| d.state == DeployState::Landed) && begun.elapsed() < bound {
         if watched && begun.elapsed() > SLOW && !super::watch::baseline_path(ctx, &task).exists() {
-            let why = "production answers slowly; its deploy job starts the command once it was looked at";
+            let why = "production answers slowly; the deploy job starts the command after probing it";
             ctx.report.hold(Some(task.key.as_str()), Rule::DeployResult, why.to_owned());
             return Ok(());
         }

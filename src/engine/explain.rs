@@ -152,7 +152,7 @@ fn gate(gate: Gate, facts: &Facts<'_>) -> GateShown {
             let needs = match need {
                 Need::Job(_) => "a job is needed",
                 Need::Person(_) => "a person decides",
-                Need::Procedure(_) => "the next step looks",
+                Need::Procedure(_) => "the next step checks",
                 Need::Wait { .. } => "it waits",
             };
             ("undecided", format!("{why} ({needs})"))

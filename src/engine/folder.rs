@@ -36,7 +36,7 @@ pub fn take_in(ctx: &mut Ctx, project: &Project, seat: &Seat) -> Result<(), Boar
         && let Err(e) = remember(ctx, project, seat, &seen)
     {
         // The next step then has to read each file.
-        tracing::debug!("what was read of the board of {} is not remembered: {e:#}", project.key);
+        tracing::debug!("the state read from the board of {} could not be saved: {e:#}", project.key);
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ const MODES: &str = "guards/modes_closed";
 pub fn close(state_dir: &Path) -> Result<Vec<PathBuf>> {
     let used = state_dir.join("orch.db").exists();
     let found = modes::close(state_dir, false)
-        .with_context(|| format!("keeping others out of the state directory {}", state_dir.display()))?;
+        .with_context(|| format!("closing the state directory to other accounts {}", state_dir.display()))?;
     // There was nothing to read in an empty folder.
     Ok(if used { found } else { Vec::new() })
 }
@@ -81,7 +81,7 @@ pub fn close(state_dir: &Path) -> Result<Vec<PathBuf>> {
 pub fn closed(ctx: &mut Ctx, mut open: Vec<PathBuf>) -> Result<()> {
     let checked = ctx.store.read(|tx| tx.meta(MODES))?.is_some();
     if !checked {
-        open.extend(modes::close(ctx.paths.root(), true).context("keeping others out of the state directory")?);
+        open.extend(modes::close(ctx.paths.root(), true).context("closing the state directory to other accounts")?);
     }
     if checked && open.is_empty() {
         return Ok(());
@@ -99,7 +99,7 @@ pub fn closed(ctx: &mut Ctx, mut open: Vec<PathBuf>) -> Result<()> {
         tx.audit(at, None, "modes_repaired", &json!({"count": open.len(), "first": named}))?;
         let n = tx.count_up("guards/modes", 1)?;
         let detail = format!(
-            "Other accounts could read or change {} files and folders of the state directory ({}); they can no more. What was in them may be known to those accounts.",
+            "Other accounts could read or change {} files and folders of the state directory ({}). This is fixed now, but those accounts may know the contents.",
             open.len(),
             named.join(", ")
         );

@@ -38,7 +38,7 @@ pub(super) fn over(ctx: &mut Ctx, site: &Site, start: &Sha) -> Result<Vec<Prompt
     }
     let stat = mirror.diff_text(&base, start, DiffForm::Stat)?;
     let mut files = vec![
-        put(&dir, "change.diff", &patch, "the change between base and branch, every line of it")?,
+        put(&dir, "change.diff", &patch, "the whole change between base and branch")?,
         put(&dir, "files.txt", &stat, "the files it touches, with their sizes")?,
     ];
     if let Some(log) = ci_log(ctx, site)? {

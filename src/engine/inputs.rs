@@ -95,8 +95,8 @@ pub fn record(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
     let tree = task.head_tree.clone().context("the task's head has no tree")?;
     let found = between(&mirror, &base, &head).with_context(|| format!("what {} changed", task.key))?;
     let why = match found.len() {
-        0 => "nothing that decides the meaning of CI was changed".to_owned(),
-        n => format!("{n} files that decide the meaning of CI were changed"),
+        0 => "nothing that decides what CI means was changed".to_owned(),
+        n => format!("{n} files that decide what CI means were changed"),
     };
     let row = NewEvidence {
         subject: Subject::Inputs,

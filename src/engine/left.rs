@@ -108,9 +108,9 @@ fn open(checkout: &Path) -> Result<Root> {
 fn unreadable(checkout: &Path, e: &std::io::Error) -> anyhow::Error {
     let at = checkout.display();
     if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
-        anyhow!("the folder of the checkout is gone, what ran in it removed it, and nothing of its work is left: {at}")
+        anyhow!("the checkout is gone: the run deleted it, and its work is lost: {at}")
     } else if e.kind() == ErrorKind::PermissionDenied {
-        anyhow!("the folder of the checkout can't be read, what ran in it withdrew the rights to it (chmod): {at}")
+        anyhow!("the checkout can't be read: the run removed its permissions (chmod): {at}")
     } else {
         anyhow!("reading the checkout {at}: {e}")
     }
@@ -311,7 +311,7 @@ impl Taken<'_> {
         let marked = listed.iter().zip(contents).filter(|(_, bytes)| {
             bytes.split(|b| *b == b'\n').any(|line| line.starts_with(b"<<<<<<< ") || line.starts_with(b">>>>>>> "))
         });
-        Ok(marked.map(|(e, _)| Broken::new(&e.text(), "still holds a marker of the merge conflict")).collect())
+        Ok(marked.map(|(e, _)| Broken::new(&e.text(), "still contains a merge conflict marker")).collect())
     }
 
     fn shape(&self, path: &str) -> Shape {

@@ -202,7 +202,7 @@ fn down(ctx: &mut Ctx, (place, part): Of, error: &anyhow::Error) -> Result<()> {
         let (outage, report) = outages::failed(read(tx, &place)?, part, cause, at);
         if let Some(minutes) = report {
             let parts: Vec<&str> = outage.parts.keys().map(String::as_str).collect();
-            let why = format!("no use of it ({}) for {minutes} minutes: {error:#}", parts.join(", "));
+            let why = format!("unavailable ({}) for {minutes} minutes: {error:#}", parts.join(", "));
             messages::alert_named(tx, AlertKind::ServiceDown, &place, outage.number(), &why, at)?;
         }
         tx.set_meta(&format!("{PREFIX}{place}"), &serde_json::json!(outage).to_string())
@@ -247,7 +247,7 @@ fn over(ctx: &mut Ctx, of: Vec<Of>) {
         })
     })();
     if let Err(e) = done {
-        tracing::warn!("noting that a service answered: {e}");
+        tracing::warn!("recording that a service answered: {e}");
     }
 }
 

@@ -42,7 +42,7 @@ impl Refused {
     pub fn unrelated(task: &Task, default: &str) -> anyhow::Error {
         let branch = task.branch.as_deref().unwrap_or("its branch");
         Self::error(format!(
-            "{branch} has no history in common with {default}: one of them was rewritten; put its history back, then `orch retry {}`, or `orch stop {}` ends the task",
+            "{branch} has no history in common with {default}: one of them was rewritten; restore its history, then `orch retry {}`, or `orch stop {}` ends the task",
             task.key, task.key
         ))
     }

@@ -42,7 +42,7 @@ pub fn task(ctx: &mut Ctx, task: &Task, only: Option<&str>) -> Result<Vec<Replay
     let now = ctx.now();
     let project = policy
         .project(&task.project)
-        .with_context(|| format!("project {} is not in the configuration, its rules are not known", task.project))?;
+        .with_context(|| format!("project {} is not in the configuration, its rules are unknown", task.project))?;
     let (evidence, deploys) =
         ctx.store.read(|tx| Ok::<_, StoreError>((tx.evidence_of(task.id)?, tx.deploys_of(task.id)?)))?;
     let mut out = Vec::new();

@@ -56,7 +56,7 @@ pub fn wait(ctx: &mut Ctx, task: &Task, locale: Locale) -> Vec<Line> {
     match self::task(ctx, task) {
         Ok(shown) => lines(&shown, locale),
         Err(e) => {
-            tracing::warn!(task = %task.key, "asked without its documents: {e:#}");
+            tracing::warn!(task = %task.key, "the question is sent without documents: {e:#}");
             bare(task.key.as_str(), &task.title, locale)
         }
     }

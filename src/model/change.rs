@@ -182,7 +182,7 @@ impl Task {
         match change {
             Change::Move(way) => {
                 let (edge, to) = way.edge(self.stage);
-                (!leads(edge, self.stage, to)).then(|| format!("{edge} from {} to {to} is no edge", self.stage))
+                (!leads(edge, self.stage, to)).then(|| format!("{edge} from {} to {to} is not an edge", self.stage))
             }
             Change::Ask { .. } | Change::Grant { .. } | Change::Block { .. } | Change::RequestStop { .. } => ended(),
             Change::OpenWindow(_) if self.stop_requested_at.is_some() => {

@@ -43,11 +43,11 @@ impl Unreached {
                 Some("name the authority of the remote's certificate in tls.ca_file (docs/network.md)")
             }
             Self::SignIn => {
-                Some("a sign-in page answers in the remote's place: correct git.remote, or sign this machine in")
+                Some("a sign-in page answers instead of the remote: correct git.remote, or sign this machine in")
             }
             Self::ProxyLogin => Some("give the proxy's user and password in https_proxy and http_proxy"),
-            Self::Limited => Some("nothing: the forge limits how often it is asked, and is asked again later"),
-            Self::ServerError => Some("see whether the forge is up: it answers with an error of its own"),
+            Self::Limited => Some("nothing: the forge limits requests, and orch retries later"),
+            Self::ServerError => Some("check whether the forge is up: it answers with a server error"),
             Self::NoConnection | Self::Other => None,
         }
     }

@@ -44,7 +44,7 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
                 lines
                     .push(format!("RED BASE of {repo}{}: {why}; `orch logs --base {repo}` has the log", at(&b.commit)));
             }
-            BaseState::Environment => lines.push(format!("the base of {repo} can't be tried here: {why}")),
+            BaseState::Environment => lines.push(format!("the base of {repo} can't be checked here: {why}")),
             // A base that could not be checked says so, whatever its last known state was.
             BaseState::Untried | BaseState::Green if b.unchecked => {
                 lines.push(format!("base of {repo} {why}"));
@@ -59,19 +59,19 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
         lines.push(format!("{} cools down until {}: {}", c.credential, view.local(&c.until), clip(&c.reason, LONG)));
     }
     for c in &s.reaper.suspects {
-        lines.push(format!("the supervisor of {} was seen gone {}", c.task, counted(c.seen, "time")));
+        lines.push(format!("the supervisor of {} was found gone {}", c.task, counted(c.seen, "time")));
     }
     if let Some(since) = &s.reconcile.stale_since {
-        lines.push(format!("board statuses are stale since {}", view.local(since)));
+        lines.push(format!("board statuses have been stale since {}", view.local(since)));
     }
     for t in &s.reconcile.throttled {
         lines.push(format!("the board of {} asked to wait until {}", t.project, view.local(&t.until)));
     }
     for o in &s.reconcile.intents_off {
-        lines.push(format!("{}: `{}` does not steer: {}", o.project, o.intent, clip(&o.why, LONG)));
+        lines.push(format!("{}: `{}` has no effect: {}", o.project, o.intent, clip(&o.why, LONG)));
     }
     for o in &s.outbox.sinks_off {
-        lines.push(format!("{} refuses, tried again every 15 minutes: {}", o.sink, clip(&o.why, LONG)));
+        lines.push(format!("{} refuses messages, retried every 15 minutes: {}", o.sink, clip(&o.why, LONG)));
     }
     for m in &s.outbox.messages {
         lines.push(format!("refused: {} {}: {}", m.task.as_deref().unwrap_or("-"), m.sink, clip(&m.error, LONG)));
@@ -106,10 +106,10 @@ pub fn notes(s: &Status, view: &View, about: About) -> Vec<String> {
     }
     for b in s.base.iter().filter(|b| b.state == BaseState::Running) {
         let (repo, at) = (&b.repo, at(&b.commit));
-        lines.push(format!("base of {repo}: setup and CI are tried{at}; `orch logs --base {repo}` shows it"));
+        lines.push(format!("base of {repo}: setup and CI are running{at}; `orch logs --base {repo}` shows it"));
     }
     for l in &s.merge_lease {
-        let alive = if l.alive { "" } else { ", with no process at work" };
+        let alive = if l.alive { "" } else { ", without a running process" };
         lines.push(format!("merge lease of {}: {}{alive}", l.repo, l.task.as_deref().unwrap_or("-")));
     }
     for w in &s.post_deploy.watches {

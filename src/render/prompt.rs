@@ -40,7 +40,7 @@ pub struct PromptData {
     /// The time, RFC 3339.
     pub now: String,
     /// The agent's instructions with the key filled in (`AgentPrompt::body_for`).
-    pub standing: String,
+    pub instructions: String,
     pub key: String,
     pub stage: String,
     /// Developer round, from 1.
@@ -99,7 +99,7 @@ pub fn prompt(data: &PromptData) -> Result<String, String> {
         .get_template("prompt.md")
         .and_then(|t| {
             t.render(context! {
-                instructions => data.standing.trim(),
+                instructions => data.instructions.trim(),
                 mark => data.mark.as_str(),
                 now => one_line(&data.now),
                 files,
@@ -206,7 +206,7 @@ mod tests {
             mark: "m4rk".into(),
             now: "2026-03-01T09:30:00Z".into(),
             files: vec![],
-            standing: "# You are the developer\n\nBuild it. {{ not_a_template }}\n".into(),
+            instructions: "# You are the developer\n\nBuild it. {{ not_a_template }}\n".into(),
             key: "ORCH-7".into(),
             stage: "development".into(),
             attempt: 2,

@@ -56,11 +56,11 @@ fn body(report: &ScanReport, out: &mut String) {
     let _ = writeln!(out, "**{}**: {}\n", report.verdict, headline(report));
     if report.reason == Some(ScanReason::Findings) && report.blocking().any(|f| f.kind == FindingKind::Secret) {
         out.push_str(
-            "Rotate first: a secret that was pushed is known. Revoke it where it was issued, then take it out. \
+            "Rotate first: a secret that was pushed is known. Revoke it where it was issued, then remove it. \
              Removing it in a later commit is not enough; the rework lands as one commit.\n\n",
         );
     }
-    for (title, lines) in [("Could not be believed", &report.errors), ("Warnings", &report.warnings)] {
+    for (title, lines) in [("Could not be trusted", &report.errors), ("Warnings", &report.warnings)] {
         if !lines.is_empty() {
             let _ = writeln!(out, "## {title}\n");
             for line in lines {
@@ -115,7 +115,7 @@ fn body(report: &ScanReport, out: &mut String) {
         SecretPass::Believed(f) => {
             let _ = writeln!(
                 out,
-                "- secrets: gitleaks {}, {} rules ({}), {} commits read (expected {} to {}; merges by {}), {} file contents and {} raw commits and tags read again in plain form; planted control found by {}",
+                "- secrets: gitleaks {}, {} rules ({}), {} commits read (expected {} to {}; merges by {}), {} file contents and {} raw commits and tags also read in plain form; planted control found by {}",
                 f.scanner_version,
                 f.rules,
                 cell(&f.config),
@@ -132,12 +132,12 @@ fn body(report: &ScanReport, out: &mut String) {
                     writeln!(out, "- {} findings are covered by the project's own path allow-list", f.allowed_by_path);
             }
         }
-        SecretPass::ToolError { .. } => out.push_str("- secrets: the scanner could not look\n"),
+        SecretPass::ToolError { .. } => out.push_str("- secrets: the scanner could not run\n"),
     }
     if !report.scan.audit_enabled {
         out.push_str("- dependencies: the audit is switched off\n");
     } else if report.scan.audits.is_empty() {
-        out.push_str("- dependencies: no manifest or lock file of an ecosystem known here\n");
+        out.push_str("- dependencies: no manifest or lock file of a known ecosystem\n");
     }
     for a in &report.scan.audits {
         let _ = writeln!(out, "- dependencies: {}", cell(&audit_line(a)));
@@ -176,10 +176,10 @@ pub fn headline(report: &ScanReport) -> String {
             format!("{n} finding{} to fix", if n == 1 { "" } else { "s" })
         }
         (ScanVerdict::Fail, Some(ScanReason::ToolError) | None) => {
-            "the scanner could not look, so nothing is known; run it again".to_owned()
+            "the scanner could not run, so nothing is known; run it again".to_owned()
         }
         (ScanVerdict::Fail, Some(ScanReason::FeedUnreachable)) => {
-            "an advisory source could not be believed and the audit fails closed".to_owned()
+            "an advisory source could not be trusted, and the audit fails closed".to_owned()
         }
     }
 }

@@ -36,7 +36,7 @@ fn audit_verify_finds_what_was_cut_emptied_or_changed() {
         let ran = verify();
         assert_eq!((ran.code, ran.json["ok"].as_bool()), (1, Some(false)), "{sql}: {}", ran.json);
         assert!(ran.json["why"].as_str().unwrap().contains(why), "{sql}: {}", ran.json);
-        attacks::seen("audit, unseen by audit verify", sql, Held::Any, false);
+        attacks::seen("changes to the audit log, against audit verify", sql, Held::Any, false);
         for name in ["orch.db-wal", "orch.db-shm"] {
             let _ = std::fs::remove_file(house.path("state").join(name));
         }

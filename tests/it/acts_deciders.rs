@@ -42,7 +42,7 @@ fn a_later_edit_is_shown_and_reaches_no_prompt() {
     let text = std::fs::read_to_string(&path).unwrap().replace("First words", "Other words");
     std::fs::write(&path, text).unwrap();
     w.tick();
-    w.drive("the edit was read", |w| w.say(&["explain", &key]).out.contains("edited since it was taken"));
+    w.drive("the edit was read", |w| w.say(&["explain", &key]).out.contains("edited since it was picked up"));
     // A step's own work is not reported as waiting in the queue.
     let said = w.run(&["advance", &key, "--approve"]).code(0).out.clone();
     assert!(said.contains("\"job_started\"") && !said.contains("\"queued\""), "{said}");

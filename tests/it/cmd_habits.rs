@@ -42,7 +42,7 @@ fn a_step_that_fails_early_prints_its_whole_object() {
 }
 
 #[test]
-fn a_task_is_taken_in_any_letter_case_and_a_failure_names_it() {
+fn a_task_is_accepted_in_any_letter_case_and_a_failure_names_it() {
     let world = Seeded::new(ONE);
     world.write(|tx| drop(task(tx, "ORCH-17", "one", 1)));
     assert_eq!(world.orch(&["status", "orch-17"]).0, 0);

@@ -75,7 +75,7 @@ fn output_and_prompt_of_a_run_are_shown() {
 fn a_run_that_has_just_begun_has_said_nothing_yet() {
     let world = world(&[(Stage::Analysis, Agent::Analyst), (Stage::Architecture, Agent::Architect)]);
     let (code, text, _) = world.orch(&["logs", "ORCH-1"]);
-    assert_eq!((code, text.lines().last()), (0, Some("# nothing said yet; -f waits for it")), "{text}");
+    assert_eq!((code, text.lines().last()), (0, Some("# no output yet; -f waits for it")), "{text}");
     let (code, printed) = world.json(&["logs", "ORCH-1"]);
     assert_eq!((code, &printed["logs"]), (0, &json!([])));
     // A run that ended should have logs; so should what it was sent.
@@ -171,7 +171,7 @@ fn past_gates_are_decided_again_from_their_rows() {
 
 /// TRUST-4: a secret given to a runtime by reference is in no log, row, prompt or message, whatever the agent prints.
 #[test]
-fn trust_4_the_key_of_a_runtime_is_kept_nowhere_though_its_agent_prints_it() {
+fn trust_4_the_key_of_a_runtime_is_stored_nowhere_although_its_agent_prints_it() {
     let mut plan = house::Plan::short().top(
         "runtimes: {scripted: {kind: command, command: [./agent.sh], env: {KEY: {env: RUNTIME_KEY}, PART: {env: RUNTIME_PART}}}}",
     );

@@ -177,7 +177,7 @@ fn bnd_6_a_shell_is_one_at_a_time_and_none_from_inside_a_run() {
     open.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
     let second = lines(&house, &key, "true\n");
     assert_eq!(second.status.code(), Some(4), "{}", text(&second.stderr));
-    assert!(text(&second.stderr).contains("open already"), "{}", text(&second.stderr));
+    assert!(text(&second.stderr).contains("already open"), "{}", text(&second.stderr));
     // A signal ends it, and nothing stays.
     let pid = rustix::process::Pid::from_child(&open);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -289,7 +289,7 @@ fn bnd_3_doctor_asks_inside_for_what_commands_begin_with() {
         let runs = of(&format!("runs {command}"));
         assert_eq!(runs["level"] == "ok", level == "ok", "{runs}");
         assert!(runs.to_string().contains("inside bubblewrap"), "{runs}");
-        assert!(of("limits").to_string().contains("measured once a second"), "{said}");
+        assert!(of("limits").to_string().contains("checked once a second"), "{said}");
         assert!(of("area_dir").to_string().contains("share a file system"), "{said}");
     }
     let left: Vec<_> = std::fs::read_dir(house.path("state-area"))

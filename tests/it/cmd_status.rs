@@ -207,7 +207,7 @@ fn parked_messages_and_intents_that_are_off_are_shown() {
     assert_eq!(printed["outbox"]["messages"][0]["error"], "chat not found");
     assert_eq!(printed["reconcile"]["intents_off"][0]["intent"], "stop", "{}", printed["reconcile"]);
     let (_, text, _) = world.orch(&["status"]);
-    assert!(text.contains("refused: ORCH-1 card: chat not found") && text.contains("`stop` does not steer"), "{text}");
+    assert!(text.contains("refused: ORCH-1 card: chat not found") && text.contains("`stop` has no effect"), "{text}");
 }
 
 #[test]
@@ -324,10 +324,10 @@ fn pipe_1_a_change_that_is_no_edge_is_refused_and_alerted_once() {
             tx.audit(1, Some(t.id), "before", &json!({}))?;
             record::change(tx, &mut row, Change::Move(Move::Finish { watch: false, at: 1 }), 1)
         });
-        ctx.fault(Some(&t), "moving the task on", &done.unwrap_err().into());
+        ctx.fault(Some(&t), "advancing the task", &done.unwrap_err().into());
     }
     assert!(
-        ctx.report.errors[0].message.contains("advance from created to done is no edge"),
+        ctx.report.errors[0].message.contains("advance from created to done is not an edge"),
         "{:?}",
         ctx.report.errors
     );

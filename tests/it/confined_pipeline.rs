@@ -115,9 +115,14 @@ fn world(confine: &str) -> World {
 
 fn records(held: Held, done: bool) {
     for attack in ATTACKS.lines().filter_map(|l| l.strip_prefix("  try ")) {
-        attacks::seen("from agent, setup and CI of a task", attack, held, done);
+        attacks::seen("from a task's agent, setup and CI", attack, held, done);
     }
-    attacks::seen("from agent, setup and CI of a task", "outlive the run, without mark and parent", held, false);
+    attacks::seen(
+        "from a task's agent, setup and CI",
+        "outlive the run, with a cleared environment and no parent",
+        held,
+        false,
+    );
 }
 
 fn released(pipe: &Pipe, key: &str) {

@@ -55,7 +55,7 @@ fn rule_37_a_directory_of_another_machine_is_refused() {
         assert_eq!(out.status.code(), Some(3));
         assert!(said(&out).contains("machine") && said(&out).contains("remove "), "{}", said(&out));
         let out = world.orch(&["status"]);
-        assert!(out.status.success() && said(&out).contains("no step works here"), "{}", said(&out));
+        assert!(out.status.success() && said(&out).contains("no step can run here"), "{}", said(&out));
     }
 }
 

@@ -240,7 +240,7 @@ fn trust_2_a_read_only_state_directory_is_reported_and_left_unchanged() {
 
 /// RULE-38: a small file system of its own, filled to the last byte while an agent works; then there is space again.
 #[test]
-fn rule_38_on_a_full_disk_each_step_ends_and_with_room_all_goes_on() {
+fn rule_38_on_a_full_disk_each_step_ends_and_with_space_all_continues() {
     let mut world = World::new(Plan { nap: "0.01", ..Plan::default() });
     let state = world.path("state");
     std::fs::create_dir(&state).unwrap();

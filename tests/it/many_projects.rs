@@ -140,7 +140,7 @@ fn ord_3_one_installation_serves_many_repositories() {
     assert!(out.contains("API was removed from") && out.contains("`orch init` in this checkout adds it"), "{out}");
     assert_eq!(home.text(), without);
     home.ok(&home.at(""), &["project", "add", api.to_str().unwrap(), "--key", "BACK"]);
-    assert!(!home.text().contains("taken out by"), "{}", home.text());
+    assert!(!home.text().contains("removed by"), "{}", home.text());
     assert_eq!((count("project_added"), count("guard_changed")), (1, 0));
     assert!(home.text().contains("key: BACK"));
 }
@@ -371,7 +371,7 @@ fn ord_3_a_repository_says_how_its_part_is_tried_and_no_more() {
         let status = home.json(&home.at(""), &["status"]);
         status["tasks"][0]["blocked_reason"].as_str().map(str::to_owned)
     });
-    assert!(why.contains("services/web/taken") && why.contains("outside of the `paths` of this project"), "{why}");
+    assert!(why.contains("services/web/taken") && why.contains("outside the `paths` of this project"), "{why}");
     let tried = std::fs::read_to_string(&out).unwrap();
     assert!(tried.lines().count() >= 2 && tried.lines().all(|l| l.ends_with("/services/api")), "{tried}");
     // A key that does not belong there holds the project, and is named; the last valid file does not count.

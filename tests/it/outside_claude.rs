@@ -148,7 +148,7 @@ fn the_real_cli_plays_every_agent_from_the_board_to_done() {
 }
 
 #[test]
-fn rule_26_a_429_cools_down_the_credential_and_spends_no_attempt_and_the_session_goes_on() {
+fn rule_26_a_429_cools_down_the_credential_and_spends_no_attempt_and_the_session_continues() {
     let Some(cli) = cli() else { return };
     let limit = Turn::Fail(
         429,

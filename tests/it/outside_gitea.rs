@@ -192,7 +192,7 @@ fn a_merge_cut_after_it_happened_is_read_back_and_not_repeated() {
 }
 
 #[test]
-fn rule_31_a_pull_request_closed_by_hand_holds_the_task_with_one_alert() {
+fn rule_31_a_pull_request_closed_by_a_person_holds_the_task_with_one_alert() {
     let s = scene_with("", &["deploy: {confirm: true}"]);
     let task = s.until_pull();
     s.forge.close(1);
@@ -245,7 +245,7 @@ fn rule_5_a_base_that_moves_in_the_forges_merge_freezes() {
         });
         s.green(&task);
         let held = s.drive("held or done", |t| t.blocked_reason.is_some() || t.stage.as_str() == "done");
-        assert!(held.blocked_reason.as_ref().is_some_and(|w| w.contains("not what was tested")), "{method}: {held:?}");
+        assert!(held.blocked_reason.as_ref().is_some_and(|w| w.contains("untested")), "{method}: {held:?}");
         assert_eq!(
             (held.landed_sha, s.house.table("freezes").texts("repo")),
             (None, vec!["demo".to_owned()]),
@@ -415,7 +415,7 @@ fn a_forge_that_is_down_for_long_is_alerted_once_and_again_at_its_next_outage() 
 /// A token that is revoked midway stops nothing for good: no attempt is spent, nothing is discarded, it is reported if
 /// it lasts, and work continues with a new token. The server hides a private repository from the old one: 404.
 #[test]
-fn a_token_withdrawn_midway_holds_and_a_new_one_goes_on() {
+fn a_token_revoked_midway_holds_and_a_new_one_continues() {
     let s = scene(", post_statuses: true");
     let task = s.until_pull();
     s.forge.data().withdrawn = true;
@@ -451,13 +451,13 @@ fn a_token_withdrawn_midway_holds_and_a_new_one_goes_on() {
 
 /// An account that was removed from the repository affects this project alone.
 #[test]
-fn a_repository_that_is_hidden_is_told_of_the_project() {
+fn a_hidden_repository_is_reported_for_its_project() {
     let s = scene("");
     let task = s.until_pull();
     s.forge.data().hidden = true;
     s.house.until("it is noted", || {
         s.house.next();
-        s.house.meta("down/forge of ORCH").filter(|t| t.contains("sees no repository team/app"))
+        s.house.meta("down/forge of ORCH").filter(|t| t.contains("can't see the repository team/app"))
     });
     s.forge.data().hidden = false;
     s.green(&task);
@@ -471,7 +471,7 @@ fn a_repository_that_is_hidden_is_told_of_the_project() {
 /// What only a person can provide, and what comes on its own: the merge waits with the forge's words, the release
 /// stays, and work continues once it is there (GH-1, rule `forge`).
 #[test]
-fn a_merge_the_forge_puts_off_is_a_hold_that_ends_by_itself() {
+fn a_merge_that_the_forge_defers_is_a_hold_that_ends_automatically() {
     type Change = fn(&mut Data);
     let cases: [(&str, bool, Change, Change, &str); 5] = [
         (
@@ -527,7 +527,7 @@ fn rule_of(data: &mut Data) -> &mut Rule {
 
 /// Nothing was done while the forge waits: a stop, HALT and a freeze take effect at once, and so does a manual merge.
 #[test]
-fn a_merge_that_waits_is_stopped_halted_frozen_and_made_by_hand() {
+fn a_waiting_merge_can_be_stopped_halted_frozen_and_made_by_a_person() {
     for hand in ["stop", "halt", "freeze", "merge"] {
         let s = scene_with("", &["deploy: {confirm: true}"]);
         let task = s.until_pull();
@@ -656,7 +656,7 @@ fn a_landing_that_the_forge_claims_and_its_branch_does_not_show_is_waited_for() 
         s.green(&task);
         let held = s.house.until("it is held", || {
             let tick = s.house.tick();
-            tick.json.to_string().contains("reads merged, but nothing has landed").then_some(tick)
+            tick.json.to_string().contains("is shown as merged, but nothing has landed").then_some(tick)
         });
         assert_eq!(held.code, 0, "{}", held.json);
         let at = s.house.task("ORCH-1").unwrap();

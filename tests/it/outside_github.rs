@@ -210,8 +210,8 @@ fn gh_1_doctor_asks_for_each_right_and_names_what_the_rules_refuse() {
     let warned = examined();
     for part in [
         "Checks: read is missing, jobs of Actions are read instead",
-        "main asks for 2 approvals, which orch never gives",
-        "main asks for its code owners' review",
+        "main requires 2 approvals, which orch never gives",
+        "main requires a review by its code owners",
         "no label orch: STOP",
         "the intent `stop` is off",
     ] {

@@ -67,7 +67,7 @@ fn title(data: &mut Data, text: &str) {
 
 /// E3: also while a person is awaited; and whoever withdraws it can restore it.
 #[test]
-fn rule_31_what_a_hand_takes_back_while_a_person_is_awaited_is_held_at_once_and_goes_on_when_given_back() {
+fn rule_31_a_withdrawal_while_a_person_is_awaited_holds_at_once_and_ends_when_undone() {
     for (what, take, give) in HANDS {
         let s = scene_with("", &["deploy: {confirm: true}"]);
         let task = s.until_pull();

@@ -116,7 +116,7 @@ fn one_host_that_is_down_is_alerted_once_for_all_its_projects() {
 
 /// An unavailable remote is reported like a forge, even without one; a branch that it refuses is not a failed fetch.
 #[test]
-fn a_git_remote_that_is_away_or_refuses_is_told() {
+fn a_git_remote_that_is_unavailable_or_refuses_is_reported() {
     let house = house(false);
     std::fs::rename(house.remote(), house.path("away.git")).unwrap();
     house.item("One");
@@ -179,7 +179,7 @@ fn rule_45_a_git_that_is_killed_while_a_run_is_finalized_does_not_play_the_agent
 /// RULE-11, RUN-3: the process that made the branch is killed before it can record it, and the default branch moves.
 /// The next one begins where the branch then is, so that no agent works on a base that the remote does not have.
 #[test]
-fn run_3_a_branch_whose_maker_was_killed_is_moved_up_and_costs_no_run() {
+fn run_3_a_branch_whose_creator_was_killed_is_updated_and_costs_no_run() {
     let house = house(false);
     let root = house.root().display();
     let once = format!("git \"$@\"; code=$?; if mkdir {root}/killed 2> /dev/null; then kill -9 $PPID; fi; exit $code");

@@ -229,7 +229,7 @@ fn rule_44_an_item_that_can_not_be_read_hides_no_other_that_is_gone() {
     s.board.fault(&format!("GET /api/v1/workspaces/{WORKSPACE}/work-items/ORCH-1/"), Fault::status(403), 1);
     let gone = || ["ORCH-1", "ORCH-2"].map(|key| s.house.task(key).unwrap().withdrawn.is_some());
     let said = s.house.orch(&["reconcile", "--full"]);
-    assert!(said.json["errors"].to_string().contains("looking for its work item"), "{}", said.json);
+    assert!(said.json["errors"].to_string().contains("searching for its work item"), "{}", said.json);
     assert_eq!(gone(), [false, true]);
     s.house.orch(&["reconcile", "--full"]).fine();
     assert_eq!(gone(), [true, true]);

@@ -46,7 +46,7 @@ impl Scene {
 }
 
 #[test]
-fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_starts_again() {
+fn rule_45_a_forge_that_refuses_after_the_push_holds_the_task_and_no_agent_starts_again() {
     for (what, change, status) in NOES {
         let s = scene("");
         let task = s.until_refused(|d| change(d, true));
@@ -90,7 +90,7 @@ fn ord_1_a_right_that_is_missing_is_reported_before_the_first_branch() {
     let said = s.house.tick();
     assert_eq!(said.code, 3, "{}", said.json);
     let printed = said.json.to_string();
-    assert!(printed.contains("whether comments may be written") && printed.contains("write:issue"), "{printed}");
+    assert!(printed.contains("whether comments can be written") && printed.contains("write:issue"), "{printed}");
     let status = s.house.text(&["status"]).1;
     assert!(status.contains("forge of ORCH") && !status.contains("git remote of ORCH"), "{status}");
     let task = s.house.task("ORCH-1").unwrap();
@@ -98,7 +98,7 @@ fn ord_1_a_right_that_is_missing_is_reported_before_the_first_branch() {
     let given_back = |s: &Scene| s.house.table("runs").with("result", "given back").len();
     assert_eq!((s.agents(), given_back(&s)), (1, 1), "the claim, and no agent");
     let held = s.house.orch(&["explain", "ORCH-1"]).fine().json;
-    assert!(held["held_by"]["why"].to_string().contains("make a token with the scope write:issue"), "{held}");
+    assert!(held["held_by"]["why"].to_string().contains("create a token with the scope write:issue"), "{held}");
     assert!(s.forge.writes().iter().all(|l| l.starts_with("PATCH ")), "{:?}", s.forge.writes());
     s.forge.data().scopes.push("write:issue");
     s.house.db().hurry();

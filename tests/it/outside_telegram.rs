@@ -59,7 +59,7 @@ fn one_card_follows_its_task_and_a_person_is_asked_once() {
 }
 
 #[test]
-fn ord_5_a_refusing_chat_is_tried_again_and_gets_what_it_is_owed() {
+fn ord_5_a_refusing_chat_is_retried_and_gets_the_pending_messages() {
     let chat = Telegram::start();
     let house = house(&chat, "");
     chat.close(Some(Closed::Kicked));

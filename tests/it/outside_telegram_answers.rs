@@ -96,7 +96,7 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     assert_eq!(chat.answered(&eve), "you may not decide here");
     assert_eq!(chat.answered(&again), "you may not decide here");
     assert_eq!(chat.unanswered(), Vec::<String>::new());
-    assert_eq!(chat.answered(&presses[3]), "this button is not known here");
+    assert_eq!(chat.answered(&presses[3]), "this button is unknown here");
     let strangers = house.events("stranger_refused");
     // A bot with a decider's number is a stranger, too.
     assert_eq!(strangers.iter().filter(|e| e["by"]["user"] == "66").count(), 1, "{strangers:#?}");
@@ -155,7 +155,7 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     let deploy = question(&chat);
     let (late, what) = chat.pressed(BOB, second.id, &second.button("approve"));
     chat.update(what);
-    // The branch gets another head: Confirm Deploy is stale, and asked again.
+    // The branch gets new head: Confirm Deploy is stale, and asked again.
     house.table("asks").with("state", "open").put("head", "a".repeat(40));
     let moved = chat.press(BOB, &deploy, "deploy");
     chat.update(chat.reply(ANN, why.id, "not like this"));

@@ -56,7 +56,7 @@ fn whatever_an_agent_does_to_its_worktree_the_next_run_is_clean_and_nothing_of_i
     for word in ["line\" (it has a control character", "src/fifo (it is a FIFO)", "src/dangling (it is a link"] {
         assert!(again(3).contains(word), "{word}: {}", again(3));
     }
-    assert!(again(5).contains("it was silent for 3 s"), "{}", again(5));
+    assert!(again(5).contains("it printed nothing for 3 s"), "{}", again(5));
     assert_eq!(w.git("orch", &["log", "--all", "--format=%H", "--", ".env"]), "");
     assert_eq!([0, 1, 2, 3, 4, 5].map(|n: usize| w.runs(&keys[n], "development")), [2, 1, 1, 2, 1, 2]);
     let tree = w.git("orch", &["ls-tree", "-r", "main"]);

@@ -94,7 +94,10 @@ fn a_run_without_a_fresh_verdict_is_no_verdict_and_the_stage_runs_again_with_the
     let third = w.prompt(&key, "review", 3);
     assert!(third.contains("12-review.md is from an earlier attempt"), "{third}");
     let fourth = w.prompt(&key, "review", 4);
-    assert!(fourth.contains("`verdict` is \"MAYBE\", no verdict; expected APPROVED or REQUEST_CHANGES"), "{fourth}");
+    assert!(
+        fourth.contains("`verdict` is \"MAYBE\", which is not a verdict; expected APPROVED or REQUEST_CHANGES"),
+        "{fourth}"
+    );
     assert!(w.prompt(&key, "review", 5).contains("no front matter"));
     assert!(w.prompt(&key, "testing", 2).contains("13-test-report.md: missing"));
 }
@@ -135,7 +138,7 @@ fn rule_9_every_file_that_a_stage_asks_for_is_of_the_present_run() {
 /// A killed reviewer's commits do not count, and a verdict names its run, its file's content and the commit that was
 /// judged.
 #[test]
-fn rule_3_only_a_run_that_ended_well_gives_a_verdict_with_run_blob_and_judged_commit() {
+fn rule_3_only_a_successful_run_gives_a_verdict_with_run_blob_and_judged_commit() {
     let w = Plan::new().project("stages: [development, review, deploy]").build();
     w.plan(
         "review.1",
@@ -223,7 +226,7 @@ fn spent_retries_block_and_only_retry_lifts_the_block() {
     let t = w.rest(&key);
     assert_eq!((t.stage.as_str(), t.attempt, w.runs(&key, "review")), ("review", 2, 2));
     let why = t.blocked.clone().unwrap();
-    assert!(why.contains("developer attempts are spent"), "{why}");
+    assert!(why.contains("developer attempts are used up"), "{why}");
     w.until("the board shows it", |w| w.status(&key) == "Blocked");
     for _ in 0..2 {
         w.tick();

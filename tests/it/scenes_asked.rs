@@ -98,7 +98,7 @@ fn an_unknown_status_is_named_with_the_nearest_and_steers_nothing() {
 }
 
 #[test]
-fn what_lies_in_a_boards_folder_and_is_no_item_is_passed_over_with_a_notice() {
+fn a_file_in_a_boards_folder_that_is_no_item_is_skipped_with_a_notice() {
     let house = house("", &[]);
     house.item("Greet");
     let dir = house.path("state/issues");
@@ -118,7 +118,7 @@ fn what_lies_in_a_boards_folder_and_is_no_item_is_passed_over_with_a_notice() {
     }
     assert!(house.task("ORCH-1").is_some());
     let (code, chart, _) = house.text(&["doctor"]);
-    assert!(chart.contains("README.md is passed over"), "exit {code}: {chart}");
+    assert!(chart.contains("README.md is skipped"), "exit {code}: {chart}");
 }
 
 /// An entry in place of a work item that is not one holds that item alone, makes no step wait, and is no failure of the

@@ -158,7 +158,7 @@ fn ord_1_a_missing_program_is_environment_and_a_person_may_start_on_a_red_base()
 }
 
 #[test]
-fn rule_20_a_try_whose_supervisor_was_killed_is_tried_again() {
+fn rule_20_a_base_check_whose_supervisor_was_killed_is_repeated() {
     let plan = Plan::short()
         .project("ci: {command: [sh, -c, 'test -e ../../../../again || sleep 600']}")
         .top("base: {recheck_s: 600}");

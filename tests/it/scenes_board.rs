@@ -116,7 +116,7 @@ fn rule_9_a_work_item_stopped_and_begun_again_is_another_task_next_to_the_old_on
 }
 
 #[test]
-fn rule_40_the_folder_may_be_edited_by_hand_at_any_moment() {
+fn rule_40_a_person_may_edit_the_folder_at_any_moment() {
     let w = World::new();
     let key = w.new_item("Edited", &[]);
     // Comments, unknown keys, order and CRLF are preserved.

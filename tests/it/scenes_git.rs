@@ -38,7 +38,7 @@ fn rule_4_a_persons_push_while_parked_goes_back_to_the_stage_whose_verdict_no_lo
 }
 
 #[test]
-fn a_moved_default_branch_is_taken_in_tested_again_and_the_review_carried_only_by_equal_patches() {
+fn a_branch_updated_to_a_moved_default_branch_is_tested_again_and_keeps_its_review_only_with_equal_patches() {
     let (w, key) = parked("stages: [analysis, development, review, deploy]");
     let before = w.log("ci").len();
     let moved = w.person("orch", "main", &[("other.txt", "beside\n")], "beside");

@@ -76,7 +76,7 @@ fn ord_1_a_base_that_can_not_be_checked_holds_and_the_fault_is_reported() {
     house.item("Greet people");
     let ran = house.tick();
     assert_eq!(ran.code, 3, "{}", ran.json);
-    assert!(ran.json["errors"].to_string().contains("looking at the base"), "{}", ran.json);
+    assert!(ran.json["errors"].to_string().contains("checking the base"), "{}", ran.json);
     assert_eq!(held(&house)["rule"], "base_pending");
     let again = house.tick().fine();
     assert_eq!((again.rules(), agents(&house)), (vec!["base_pending".to_owned()], 0), "not asked at each step");

@@ -109,7 +109,7 @@ fn rule_27_blockers_go_first_cycles_are_named_and_unknown_or_cancelled_ones_hold
 }
 
 #[test]
-fn rule_24_halt_lets_nothing_new_start_and_resume_goes_on() {
+fn rule_24_halt_lets_nothing_new_start_and_resume_continues() {
     let w = Plan::new().project(SHORT).build();
     let key = w.new_item("Halted", &[]);
     std::fs::create_dir_all(w.state("")).unwrap();

@@ -177,7 +177,7 @@ fn rule_18_half_a_result_is_unknown() {
             "[ -e \"$TARGET/ok\" ] || {{ printf '{{\"schema\":1,\"ta' > \"$ORCH_DEPLOY_RESULT\"; exit 0; }}\n{PLAIN}"
         ),
         "",
-        "not written to its end",
+        "incomplete",
     );
 }
 
@@ -282,7 +282,7 @@ fn confirm_deploy_returns_with_the_command_started() {
 fn rule_1_artefacts_go_to_the_branch_after_done_where_it_is_asked_for() {
     let pipe = with(PLAIN, "artefacts_after_merge: branch, ");
     let key = pipe.item("One");
-    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("what orch recorded"));
+    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("orch's record"));
     assert_eq!(pipe.of(&key, "stage"), "done");
     let shown = pipe.remote(&["show", &format!("main:docs/work-items/{key}/14-deploy-log.md")]);
     assert!(shown.contains("deploy_status: SUCCESS"), "{shown}");
@@ -291,7 +291,7 @@ fn rule_1_artefacts_go_to_the_branch_after_done_where_it_is_asked_for() {
     for _ in 0..3 {
         pipe.orch(&["tick"]);
     }
-    assert_eq!(pipe.remote(&["log", "--format=%s", "main"]).matches("what orch recorded").count(), 1);
+    assert_eq!(pipe.remote(&["log", "--format=%s", "main"]).matches("orch's record").count(), 1);
     assert!(!pipe.at("state/sentinels/demo/merge-lease.json").exists());
 }
 
@@ -318,7 +318,7 @@ fn rule_1_artefacts_that_the_default_branch_refuses_are_alerted_once_and_committ
     assert_eq!(pipe.table("outbox").like("key", "alert/artefacts_refused/").len(), 1);
     std::fs::remove_file(&hook).unwrap();
     pipe.table("journal").with("kind", "artefact_committed").put("intent/until", 0);
-    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("what orch recorded"));
+    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("orch's record"));
 }
 
 #[test]

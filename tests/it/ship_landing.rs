@@ -57,7 +57,7 @@ fn by_hand(clone: &Path, method: &str, branch: &str, base: &str) -> bool {
 /// Every method: on the tested base, over a base that moved, and with somebody else's commit on top. The result is the
 /// commit of the line with the tested tree, or untested; never the tip, never the branch's head.
 #[test]
-fn rule_5_every_hand_and_method_is_judged_by_the_line() {
+fn rule_5_every_merger_and_method_is_judged_by_the_first_parent_line() {
     for method in METHODS {
         for (moved, later) in [(false, false), (false, true), (true, false), (true, true)] {
             let name = format!("{method}, base moved {moved}, another commit later {later}");
@@ -132,7 +132,7 @@ fn rule_5_what_others_did_is_not_taken_for_ours() {
 
 /// A person pushes to the default branch, then merges the task's branch, by every method; then Confirm Deploy.
 #[test]
-fn rule_5_a_merge_by_hand_over_a_moved_base_is_never_deployed() {
+fn rule_5_a_merge_by_a_person_over_a_moved_base_is_never_deployed() {
     for method in ["merge", "squash", "cherry-pick"] {
         let pipe = pipe(PARKED);
         let key = pipe.item("One");
@@ -146,7 +146,7 @@ fn rule_5_a_merge_by_hand_over_a_moved_base_is_never_deployed() {
         let said = pipe.orch(&["advance", &key, "--confirm-deploy", "--json"]);
         assert_ne!(said.code, 3, "{method}: {}", said.all());
         pipe.until_blocked(&key);
-        assert!(pipe.of(&key, "blocked_reason").contains("not what was tested"), "{}", pipe.story());
+        assert!(pipe.of(&key, "blocked_reason").contains("untested"), "{}", pipe.story());
         assert_eq!(pipe.table("freezes").texts("repo"), ["demo"], "{method}");
         assert_eq!((pipe.read("prod/deploys").as_str(), pipe.of(&key, "stage").as_str()), ("", "deploy"), "{method}");
         assert!(pipe.table("leases").set("task_id").is_empty(), "{method}: the lease is free");
@@ -155,7 +155,7 @@ fn rule_5_a_merge_by_hand_over_a_moved_base_is_never_deployed() {
 
 /// Merged manually on the tested base, by methods that leave no merge commit, the branch deleted and a commit on top.
 #[test]
-fn rule_31_a_released_merge_by_hand_is_deployed_as_its_own_commit() {
+fn rule_31_a_confirmed_merge_by_a_person_is_deployed_as_its_own_commit() {
     for method in ["squash", "rebase", "fast-forward"] {
         let pipe = pipe(PARKED);
         let key = pipe.item("One");
@@ -220,7 +220,7 @@ fn runs(pipe: &Pipe) -> usize {
 /// Somebody else changes the branch while an agent works: noticed at the agent's end, held with one alert, no further
 /// run. The agent's work is kept, and once the branch is restored it is pushed without another run.
 #[test]
-fn rule_31_another_hand_while_an_agent_works_holds_the_task_and_starts_no_run() {
+fn rule_31_a_persons_change_while_an_agent_works_holds_the_task_and_starts_no_run() {
     let cases = [
         ("development", "delete", "branch_gone", false),
         ("review", "delete", "branch_gone", false),

@@ -67,7 +67,10 @@ fn ord_3_a_faulty_repository_file_holds_the_merge_until_it_holds() {
     let pipe = pipe(&format!("repository_config: true\n{PARKED}"));
     let key = pipe.item("One");
     park(&pipe, &key);
-    pipe.person_changes(&[(".orch.yaml", "merge: {method: squash}\ndeploy: {confirm: false}\n")], "more than it may");
+    pipe.person_changes(
+        &[(".orch.yaml", "merge: {method: squash}\ndeploy: {confirm: false}\n")],
+        "keys that are not allowed",
+    );
     confirm(&pipe, &key);
     let held = || pipe.orch(&["tick", "--json"]).json()["skipped"].to_string();
     pipe.until("the hold", |_| held().contains("configuration"));
@@ -82,7 +85,7 @@ fn ord_3_a_faulty_repository_file_holds_the_merge_until_it_holds() {
 }
 
 #[test]
-fn a_moved_default_branch_is_taken_in_by_rebase_and_ci_runs_on_the_new_head() {
+fn a_branch_is_rebased_onto_a_moved_default_branch_and_ci_runs_on_the_new_head() {
     let pipe = pipe(PARKED);
     let key = pipe.item("One");
     park(&pipe, &key);

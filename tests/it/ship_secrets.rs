@@ -156,7 +156,7 @@ fn tool_error(script: Option<&str>, said: &str) {
     pipe.hurried_to_a_block(&key);
     assert_eq!(pipe.table("evidence").with("gate", "security_gate").texts("verdict"), ["tool_error"; 3]);
     let why = pipe.of(&key, "blocked_reason");
-    assert!(why.contains("could not look 3 times") && why.contains(said), "{why}");
+    assert!(why.contains("could not run 3 times") && why.contains(said), "{why}");
     assert_eq!((pipe.of(&key, "attempt"), pipe.of(&key, "stage")), ("1".into(), "development".into()));
     assert_eq!(pipe.alerts().iter().filter(|a| *a == "blocked").count(), 1);
     assert!(

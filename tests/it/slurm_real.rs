@@ -176,7 +176,7 @@ fn clu_2_a_task_is_delivered_by_jobs_and_nothing_of_it_is_seen_by_others() {
 
 /// CLU-4: if Slurm refuses a job, or would never start it, the environment is at fault, and the report quotes Slurm.
 #[test]
-fn clu_4_a_job_that_never_starts_is_told_and_spends_nothing() {
+fn clu_4_a_job_that_never_starts_is_reported_and_spends_nothing() {
     let Some(w) = world(", partition: nowhere", "limits: {max_concurrency: 3}", "") else { return };
     let key = w.pipe.item("Never");
     let held = |word: &str| {

@@ -232,7 +232,7 @@ fn run_8_a_unit_that_its_manager_stops_is_gone_whole_and_is_settled_as_lost() {
 }
 
 #[test]
-fn run_8_a_killed_tick_harms_nothing_the_next_one_goes_on() {
+fn run_8_a_killed_tick_harms_nothing_and_the_next_one_continues() {
     let keys = ["AA-1", "BB-1"];
     let plan = Plan { nap: "0.01", projects: vec!["AA", "BB"], ..Plan::default() };
     let Some(site) = Site::new("auto", plan) else { return };
@@ -423,7 +423,7 @@ fn cli_4_units_of_a_user_of_its_own_take_a_task_through_the_pipeline() {
     let gone: serde_json::Value = serde_json::from_str(&gone).unwrap();
     assert!(
         gone["removed"].to_string().contains("orch-tick.timer")
-            && gone["next"].to_string().contains("once the runs under way have ended: loginctl disable-linger keeper"),
+            && gone["next"].to_string().contains("after the current runs have ended: loginctl disable-linger keeper"),
         "{gone:#}"
     );
     let units = own(&["systemctl", "--user", "list-units", "--all", "--no-pager", "--plain", "--no-legend", "orch-*"]);

@@ -128,7 +128,7 @@ impl Local {
                 Ok(key) if key.as_str() == stem => {}
                 Ok(_) | Err(_) => found.strangers.push(Problem {
                     why: format!(
-                        "the file name is no key such as {}-1.md; rename it to make it a work item",
+                        "the file name is not a key such as {}-1.md; rename the file to make it a work item",
                         self.prefix
                     ),
                     at: name,
@@ -170,7 +170,7 @@ impl Local {
             Err(e) => return Err(failed(e)),
         };
         if !meta.is_file() || meta.len() > MAX_FILE {
-            let why = format!("no regular file of at most {MAX_FILE} bytes");
+            let why = format!("not a regular file of at most {MAX_FILE} bytes");
             return Ok(Some((String::new(), Err(why))));
         }
         let bytes = match swap::read(&path) {
@@ -289,7 +289,7 @@ impl Local {
                 return Ok(Some(out));
             }
         }
-        Err(BoardError::Conflict(format!("{name} kept changing while it was to be written")))
+        Err(BoardError::Conflict(format!("{name} kept changing while orch tried to write it")))
     }
 
     /// Takes this process's turn to write, and repairs what killed processes left of `name`.
@@ -311,7 +311,7 @@ impl Local {
         for file in [&counter, &self.dir.join(COUNTER)] {
             match fs::read_to_string(file) {
                 Ok(text) => {
-                    let wrong = format!("{} has no number in it; write the next free one into it", file.display());
+                    let wrong = format!("{} contains no number; write the next free one into it", file.display());
                     stored = text.trim().parse::<u64>().map_err(|_| BoardError::Invalid(wrong))?;
                     break;
                 }

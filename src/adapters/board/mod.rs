@@ -41,7 +41,7 @@ pub enum BoardError {
     #[error("the board can't be reached: {0}")]
     Silent(String),
     /// A write may or may not have happened: read before repeating it.
-    #[error("the board may or may not have done it: {0}")]
+    #[error("the board's outcome is unknown: {0}")]
     UnknownOutcome(String),
 }
 

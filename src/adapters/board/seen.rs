@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn many_files_are_looked_at_as_few_are() {
+    fn many_files_are_checked_like_few() {
         let dir = tempfile::tempdir().unwrap();
         let old = SystemTime::now() - Duration::from_secs(60);
         for n in [1, 5, 2_500] {

@@ -172,7 +172,7 @@ impl Build<'_> {
                 Kind::Link(target) => links.push((path, target)),
                 Kind::File { .. } if entry.size > source.limits.file => {
                     let why = format!(
-                        "has {} MiB, more than the {} MiB that one file may have; what is so large belongs elsewhere, or is ignored",
+                        "has {} MiB, more than the {} MiB that one file may have; store large files elsewhere, or ignore them",
                         entry.size >> 20,
                         source.limits.file >> 20
                     );
@@ -274,7 +274,7 @@ impl Build<'_> {
             let done = self.staged().args(["hash-object", "-w", "--stdin-paths"]).stdin(names).run()?;
             if done.code != 0 {
                 // For example, a content that is invalid in its declared encoding. The tree goes without these files.
-                let why = format!("can't be stored as .gitattributes says: {}", done.stderr);
+                let why = format!("can't be stored as .gitattributes requires: {}", done.stderr);
                 let named = |p: &String| done.stderr.contains(&format!("'{p}'"));
                 let named = copied.iter().map(|p| String::from_utf8_lossy(p).into_owned()).find(named);
                 broken.push(Broken::new(named.as_deref().unwrap_or("a changed file"), why));
@@ -492,7 +492,7 @@ fn drop_the_largest(files: &mut Vec<&[u8]>, entries: &BTreeMap<Vec<u8>, Entry>, 
     let dropped: BTreeSet<&[u8]> = by_size.iter().take_while(fits).copied().collect();
     files.retain(|path| !dropped.contains(path));
     let why = format!(
-        "is the largest of {} new or changed files that have {} MiB together, more than the {} MiB that one run may leave",
+        "is the largest of {} new or changed files with {} MiB in total, more than the {} MiB that one run may add",
         files.len() + dropped.len(),
         all >> 20,
         most >> 20

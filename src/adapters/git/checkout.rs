@@ -284,7 +284,7 @@ impl<'a> Making<'a> {
         let wanted: Vec<_> = self.mirror.list_sized(from, &plain)?.into_iter().filter(|e| e.is_file()).collect();
         if let Some(large) = wanted.iter().find(|e| e.size.is_none_or(|s| s > SCRIPT_BYTES)) {
             let reason = format!(
-                "{} is named by a configured command and larger than {} MiB: name the script itself, not a folder with data",
+                "{} is named by a configured command, but is larger than {} MiB: name the script itself, not a folder with data",
                 large.text(),
                 SCRIPT_BYTES >> 20
             );

@@ -53,7 +53,7 @@ pub enum GitError {
     #[error("{what} does not exist")]
     NotFound { what: String },
     /// Another process held the repository's lock longer than the bound; nothing was done.
-    #[error("{what} is in use by another process since more than {seconds} s; nothing was done")]
+    #[error("another process has been using {what} for more than {seconds} s; nothing was done")]
     Busy { what: String, seconds: u64 },
     /// Killed by the kernel for lack of memory, or by a person: proves nothing about its input.
     #[error("git {what} was ended by signal {signal}, which orch did not send")]
@@ -394,7 +394,7 @@ impl<'a> Cmd<'a> {
                 None => Err(GitError::Killed { what: args, signal: status.signal().unwrap_or(0) }),
             },
             End::Full if self.cap.is_some() => Ok(Done { code: 0, stdout, stderr, truncated: true, args }),
-            End::Full => Err(GitError::Broken { args, code: -1, stderr: "more output than can be held".to_owned() }),
+            End::Full => Err(GitError::Broken { args, code: -1, stderr: "too much output".to_owned() }),
             End::Late => Err(GitError::Timeout { access: access(&args), what: args, seconds: self.limit.as_secs() }),
         }
     }
@@ -447,7 +447,7 @@ impl Done {
             return GitError::NotFound { what: format!("what git {} asked for", self.args) };
         }
         if says("mismatched algorithms") {
-            let reason = "the remote's repository names its objects by another hash (SHA-1 or SHA-256) than the one fetched before; set git.remote to the right repository, or move the mirror in `repos/` of the state directory away".to_owned();
+            let reason = "the remote's repository uses another object hash (SHA-1 or SHA-256) than the one fetched before; set git.remote to the right repository, or move the mirror in `repos/` of the state directory away".to_owned();
             return GitError::Incompatible { reason };
         }
         let local =

@@ -90,7 +90,7 @@ impl Build<'_> {
                 // An empty file is its own pointer.
             } else if pointer.size() <= POINTER_BYTES as u64 && is_pointer(&std::fs::read(&file).map_err(unread())?) {
                 ids.remove(path);
-                let why = "is a git-lfs pointer that the base doesn't have: leave the content itself";
+                let why = "is a git-lfs pointer that the base doesn't have: write the content itself";
                 broken.push(Broken::new(&String::from_utf8_lossy(path), why));
             } else {
                 ids.remove(path);

@@ -130,7 +130,8 @@ impl Mirror {
         if !self.path.join("HEAD").is_file() {
             // What is left may contain names of `orch`'s own (cancelled heads): not for a program to delete.
             if std::fs::read_dir(&self.path).is_ok_and(|mut entries| entries.next().is_some()) {
-                let reason = format!("{} holds files but is no repository any more; move it away", self.path.display());
+                let reason =
+                    format!("{} contains files, but is no longer a repository; move it away", self.path.display());
                 return Err(GitError::Rejected { reason });
             }
             let mut name = OsString::from(".new-");

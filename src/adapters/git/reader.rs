@@ -80,7 +80,7 @@ fn content_of<'c>(cmd: &dyn Fn() -> Cmd<'c>, found: &Info, most: usize) -> Resul
 }
 
 fn with<'c, T>(cmd: &dyn Fn() -> Cmd<'c>, ask: impl Fn(&mut Reader) -> std::io::Result<T>) -> Result<T> {
-    let place = cmd().place().map_err(GitError::io("looking for a repository"))?;
+    let place = cmd().place().map_err(GitError::io("searching for a repository"))?;
     let mut readers = READERS.lock().unwrap_or_else(PoisonError::into_inner);
     for last in [false, true] {
         let mut reader = match readers.remove(&place) {
@@ -359,13 +359,13 @@ pub(super) fn below<'c>(cmd: &dyn Fn() -> Cmd<'c>, top: &Sha, at: &str, found: &
         let entries = tree(cmd, id.as_str())?;
         seen = seen.saturating_add(entries.len().max(1));
         if seen > MOST_ENTRIES {
-            return Err(GitError::Rejected { reason: format!("{at:?} holds more than {MOST_ENTRIES} files") });
+            return Err(GitError::Rejected { reason: format!("{at:?} contains more than {MOST_ENTRIES} files") });
         }
         // Names may have any length, and each path repeats those above it.
         let names = entries.iter().map(|(_, name, _)| path.len().saturating_add(name.len()));
         bytes = names.fold(bytes, usize::saturating_add);
         if bytes > OUTPUT_CAP {
-            let reason = format!("the paths below {at:?} are longer than {} MiB together", OUTPUT_CAP >> 20);
+            let reason = format!("the paths below {at:?} exceed {} MiB in total", OUTPUT_CAP >> 20);
             return Err(GitError::Rejected { reason });
         }
         left.extend(entries.into_iter().rev().map(|(mode, name, id)| (mode, [path.as_slice(), &name].concat(), id)));

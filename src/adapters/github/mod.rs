@@ -187,7 +187,7 @@ impl Api {
             None => Ok(()),
             Some(left) => Err(refused(
                 Class::Throttled { retry_after_s: Some(RESERVED_S) },
-                &format!("{left} requests of the hour are left, github.reserve keeps {} of them", self.reserve),
+                &format!("{left} requests are left in this hour, of which github.reserve keeps {}", self.reserve),
             )),
         }
     }
@@ -225,7 +225,7 @@ impl Api {
                 return Ok(items);
             }
         }
-        Err(refused(Class::Invalid, &format!("GET {path} pages in circles")))
+        Err(refused(Class::Invalid, &format!("the pages of GET {path} form a cycle")))
     }
 
     /// One page of a list, as received.
@@ -319,7 +319,7 @@ pub(crate) fn refused(class: Class, detail: &str) -> Failure {
 }
 
 fn own(e: std::io::Error) -> Failure {
-    refused(Class::Transient, &format!("waiting for the turn of a write: {e}"))
+    refused(Class::Transient, &format!("waiting to write: {e}"))
 }
 
 /// A text field; empty if it is missing or not a text.

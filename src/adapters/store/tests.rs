@@ -285,8 +285,8 @@ fn the_audit_chain_shows_a_changed_a_missing_and_a_cut_event() {
     whole.write(|tx| tx.set_meta(TAIL_WRITTEN, "1")).unwrap();
     assert!(whole.audit_verify(&Tail::Absent).unwrap().unwrap_err().why.contains("is gone"));
     let table = [
-        ("UPDATE audit SET detail = '{}' WHERE seq = 2", 2, "does not fit"),
-        ("UPDATE audit SET at = 9 WHERE seq = 4", 4, "does not fit"),
+        ("UPDATE audit SET detail = '{}' WHERE seq = 2", 2, "does not match"),
+        ("UPDATE audit SET at = 9 WHERE seq = 4", 4, "does not match"),
         ("DELETE FROM audit WHERE seq = 2", 3, "events are missing"),
         ("DELETE FROM audit WHERE seq > 2", 2, "event 4"),
         ("DELETE FROM audit", 0, "event 4"),

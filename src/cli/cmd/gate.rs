@@ -18,13 +18,13 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Every row of evidence is judged again; exit 1 when a decision contradicts its record
+    /// Judge every row of evidence again; exit 1 if a decision contradicts its record
     #[command(after_help = "Example:\n  orch gate replay ORCH-17 --json")]
     Replay {
         /// A task's key, such as ORCH-17
         #[arg(value_name = "TASK")]
         task: String,
-        /// Only this gate; `post_deploy_watch` for the watch
+        /// Only this gate; `post_deploy_watch` means the watch
         #[arg(long, value_name = "NAME", value_parser = gate)]
         gate: Option<String>,
     },

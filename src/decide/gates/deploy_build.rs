@@ -10,7 +10,7 @@ use crate::model::task::Evidence;
 /// The build of the head, in whichever stay it was made: the same commit is not built twice.
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.deploy_build {
-        return Answer::Pass { why: "not applicable: deploy.build is not declared".to_owned() };
+        return Answer::Pass { why: "not applicable: deploy.build is not configured".to_owned() };
     }
     f.by_job(Gate::DeployBuild, JobKind::Build, newest(f))
 }

@@ -53,14 +53,14 @@ pub fn freshness(facts: &FreshnessFacts<'_>) -> Freshness {
     let got = match facts.answer {
         Ok(got) => got.trim(),
         // No answer says nothing about the image: it is no reason to build, and no timeout runs (RULE-8).
-        Err(why) => return Freshness::AskAgain { why: format!("staging did not say its revision: {why}") },
+        Err(why) => return Freshness::AskAgain { why: format!("staging did not report its revision: {why}") },
     };
     if got.eq_ignore_ascii_case(head) {
         return Freshness::Pass { why: format!("staging runs {head}") };
     }
     let shown: String = got.chars().take(80).collect();
     let hint = if got.len() >= 7 && head.starts_with(&got.to_ascii_lowercase()) {
-        ", an abbreviation: let it answer the full commit id"
+        ", an abbreviation: make it report the full commit id"
     } else {
         ""
     };
@@ -71,8 +71,8 @@ pub fn freshness(facts: &FreshnessFacts<'_>) -> Freshness {
         BuildState::NotDeclared | BuildState::Done if facts.answered_stale_ms >= facts.limit_ms => {
             Freshness::Fail { why: format!("{differs}, still after {} s", facts.limit_ms.max(0) / 1000) }
         }
-        BuildState::NotDeclared => Freshness::AskAgain { why: format!("{differs}; no staging.build is declared") },
-        BuildState::Done => Freshness::AskAgain { why: format!("{differs}, though it was built") },
+        BuildState::NotDeclared => Freshness::AskAgain { why: format!("{differs}; staging.build is not configured") },
+        BuildState::Done => Freshness::AskAgain { why: format!("{differs}, although it was built") },
     }
 }
 

@@ -10,7 +10,7 @@ use crate::model::task::{Evidence, EvidenceVerdict};
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.freshness {
         return Answer::Pass {
-            why: "not applicable: staging.revision is not declared or the switch is off".to_owned(),
+            why: "not applicable: staging.revision is not configured, or the switch is off".to_owned(),
         };
     }
     let head = f.view.task.head_sha.as_ref();

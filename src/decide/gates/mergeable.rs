@@ -13,7 +13,7 @@ use crate::model::task::EvidenceVerdict;
 pub fn gate(f: &Facts<'_>) -> Answer {
     let task = &f.view.task;
     if let Some(other) = &f.view.undeployed {
-        return wait(Rule::LandedNotDeployed, format!("{other} is in the default branch and not deployed yet"));
+        return wait(Rule::LandedNotDeployed, format!("{other} is in the default branch, but not deployed yet"));
     }
     let lease = f.view.lease.as_ref();
     if let Some(other) = lease.and_then(|l| l.task_id).filter(|t| *t != task.id) {
@@ -30,7 +30,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
     let why = match row.and_then(verdict) {
         None => {
             return Answer::Undecided {
-                why: "the branch has to be brought up to the default branch under the merge lease".to_owned(),
+                why: "the branch has yet to be updated to the default branch under the merge lease".to_owned(),
                 need: Need::Procedure(Procedure::MergeGate),
             };
         }
@@ -90,7 +90,10 @@ pub fn certificate(f: &Facts<'_>) -> Option<(Stage, String)> {
                 return Some((stage, format!("{gate} is not positive: {}", e.why)));
             }
             Some(e) if !f.holds(e) => {
-                return Some((stage, format!("{gate} was given for {}, and the code changed since", e.sha.short())));
+                return Some((
+                    stage,
+                    format!("{gate} was given for {}, but the code has changed since", e.sha.short()),
+                ));
             }
             Some(_) => {}
         }

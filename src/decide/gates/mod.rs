@@ -230,7 +230,7 @@ impl Facts<'_> {
                 Cause::Lost => format!("the supervisors of {n} runs of the {agent} vanished: {said}"),
                 Cause::HeadMoved => format!("the branch moved on the remote under {n} runs of the {agent}: {said}"),
                 Cause::PushRefused | Cause::Outage | Cause::TakenBack | Cause::Environment | Cause::BaseFirst => {
-                    format!("{n} runs of the {agent} ended so: {said}")
+                    format!("{n} runs of the {agent} ended like this: {said}")
                 }
             };
             return Answer::Stuck { why, freeze: false };
@@ -242,7 +242,7 @@ impl Facts<'_> {
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
         let why = reason
             .clone()
-            .map_or_else(|| format!("the {agent} has yet to work"), |r| format!("the {agent} works again: {r}"));
+            .map_or_else(|| format!("the {agent} has not run yet"), |r| format!("the {agent} works again: {r}"));
         let job =
             NewJob { kind: JobKind::Agent, agent: Some(agent), subject: task.head_sha.clone(), available_at, reason };
         Answer::Undecided { why, need: Need::Job(job) }
@@ -260,12 +260,12 @@ impl Facts<'_> {
         let why = match review {
             Some(row) if row.verdict == EvidenceVerdict::Pass && self.holds(row) => return answer,
             Some(row) if row.verdict == EvidenceVerdict::Pass => {
-                format!("{gate} is positive, but the review was of {}, and the code changed since", row.sha.short())
+                format!("{gate} is positive, but the review was of {}, and the code has changed since", row.sha.short())
             }
             Some(_) | None => format!("{gate} is positive, but no review approves this code"),
         };
         match self.came_back(gate) {
-            Some(times) => Answer::Stuck { why: format!("{why}; so it went {times} times"), freeze: false },
+            Some(times) => Answer::Stuck { why: format!("{why}; this happened {times} times"), freeze: false },
             None => Answer::Stale { to: Stage::Review, why },
         }
     }
@@ -301,10 +301,7 @@ impl Facts<'_> {
         let last = errors.last().map(|e| e.why.clone());
         if errors.len() >= MAX_TOOL_ERRORS {
             let why = last.unwrap_or_default();
-            return Answer::Stuck {
-                why: format!("{gate} could not look {} times: {why}", errors.len()),
-                freeze: false,
-            };
+            return Answer::Stuck { why: format!("{gate} could not run {} times: {why}", errors.len()), freeze: false };
         }
         let (spent, lost) = self.failures(kind);
         if spent + lost >= MAX_LOST_JOBS {
@@ -317,7 +314,7 @@ impl Facts<'_> {
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
         let why = last
             .clone()
-            .map_or_else(|| format!("{kind} has yet to look at the head"), |w| format!("{kind} looks again: {w}"));
+            .map_or_else(|| format!("{kind} has not checked the head yet"), |w| format!("{kind} looks again: {w}"));
         let job = NewJob { kind, agent: None, subject: task.head_sha.clone(), available_at, reason: last };
         Answer::Undecided { why, need: Need::Job(job) }
     }

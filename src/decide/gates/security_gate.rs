@@ -11,7 +11,7 @@ use crate::model::stage::JobKind;
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.security {
         return Answer::Pass {
-            why: "not applicable: the security gate is off or the repository out of its scope".to_owned(),
+            why: "not applicable: the security gate is off, or the repository is out of its scope".to_owned(),
         };
     }
     // A row whose file was changed counts until a person retries, which begins a new stay (RULE-47).

@@ -56,11 +56,13 @@ fn word(artefact: Artefact, doc: &Document) -> Result<(&'static str, &'static st
     let name = schema.verdict.first().copied().unwrap_or_default();
     let expected = schema.values.join(" or ");
     match doc.field(name) {
-        Some(Field::Text(text)) if !token(text).is_empty() => listed(schema.values, text)
-            .map(|value| (name, value))
-            .ok_or_else(|| format!("{artefact}: `{name}` is {}, no verdict; expected {expected}", short(text))),
+        Some(Field::Text(text)) if !token(text).is_empty() => {
+            listed(schema.values, text).map(|value| (name, value)).ok_or_else(|| {
+                format!("{artefact}: `{name}` is {}, which is not a verdict; expected {expected}", short(text))
+            })
+        }
         Some(Field::List(_) | Field::Nested) => {
-            Err(format!("{artefact}: `{name}` is no single word; expected {expected}"))
+            Err(format!("{artefact}: `{name}` is not a single word; expected {expected}"))
         }
         Some(Field::Text(_)) | None => Err(format!("{artefact}: `{name}` is missing; expected {expected}")),
     }
@@ -113,7 +115,7 @@ pub fn tests_verdict(doc: &Document) -> Reading {
     match positive {
         Some(why) => Reading { verdict: Verdict::Pass, why },
         None => Reading::none(format!(
-            "{}: none of `result`, `verdict`, `status` holds a verdict; expected PASS or FAIL",
+            "{}: none of `result`, `verdict`, `status` has a verdict; expected PASS or FAIL",
             Artefact::TestReport
         )),
     }
@@ -331,7 +333,7 @@ pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>], unread: &[(Artef
         Some((_, Unread::Stale)) => {
             format!("{}/{a} is from an earlier attempt: it was not written in this run", folder(key))
         }
-        Some((_, Unread::NoFile)) => format!("{}/{a} is no regular file, and one is expected there", folder(key)),
+        Some((_, Unread::NoFile)) => format!("{}/{a} is not a regular file", folder(key)),
         None => format!("{a}: missing"),
     };
     let reading = match artefact {
@@ -389,7 +391,7 @@ pub fn finding(source: Origin, text: &str, place: &str) -> Finding {
         text.to_owned()
     } else {
         let shown = beginning(text, FINDING_BYTES);
-        format!("{shown}\n\n[cut after {} of {} bytes; the rest is in {place}]", shown.len(), text.len())
+        format!("{shown}\n\n[cut after {} of {} bytes; the whole text is in {place}]", shown.len(), text.len())
     };
     Finding { source, text }
 }

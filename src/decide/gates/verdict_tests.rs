@@ -219,7 +219,7 @@ fn a_finding_is_cut_at_a_character_past_the_bound_with_a_pointer() {
     assert_eq!(finding(Origin::Ci, &fits, "p").text, fits);
     let long = format!("x{fits}");
     let cut = finding(Origin::Ci, &long, "the log of run 7").text;
-    assert!(cut.starts_with(&long[..FINDING_BYTES - 1]) && cut.contains("the rest is in the log of run 7"));
+    assert!(cut.starts_with(&long[..FINDING_BYTES - 1]) && cut.contains("the whole text is in the log of run 7"));
     assert!(!cut.contains('\u{fffd}'));
 }
 
@@ -272,7 +272,7 @@ fn pipe_4_a_document_of_an_earlier_attempt_is_named_as_stale() {
     assert_eq!(some.matches("is from an earlier attempt").count(), 1, "{some}");
     assert_eq!(some.matches(": missing").count(), 3, "{some}");
     let folder = why(Stage::Review, &[(Artefact::Review, Unread::NoFile)]);
-    assert!(folder.starts_with("docs/work-items/ORCH-1/12-review.md is no regular file"), "{folder}");
+    assert!(folder.starts_with("docs/work-items/ORCH-1/12-review.md is not a regular file"), "{folder}");
 }
 
 #[test]

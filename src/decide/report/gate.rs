@@ -63,7 +63,7 @@ pub fn surveyed(now: &Now<'_>, purpose: &Purpose, survey: &Survey, found: &Surve
     };
     match merge::at_gate(&landing) {
         AtGate::Pass { commit } => {
-            let why = format!("it is in the default branch as it was tested, as {}", commit.short());
+            let why = format!("the tested change is in the default branch, as {}", commit.short());
             answer(now, EvidenceVerdict::Pass, &why, mergeable(site.fence, &survey.base))
         }
         AtGate::NotYet { why } => unsettled(&why),

@@ -55,7 +55,7 @@ pub fn from(w: &World, s: &Setting) -> Vec<Edge> {
 
 /// Moves along an edge of the product's own table.
 pub fn enter(t: &mut T, edge: Along, to: Stage) {
-    assert!(leads(edge, t.stage, to), "{edge} from {} to {to} is no edge", t.stage);
+    assert!(leads(edge, t.stage, to), "{edge} from {} to {to} is not an edge", t.stage);
     t.stage = to;
     t.waiting = None;
     t.released = None;

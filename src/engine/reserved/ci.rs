@@ -129,7 +129,7 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
             let named = missing.join(", ");
             let why = format!("waiting for {named} on {}: {}", bench.subject.short(), on_head(&read));
             if waited > bound {
-                let why = format!("{why}, longer than gates.undecided_max_s");
+                let why = format!("{why}, for longer than gates.undecided_max_s");
                 Settlement { end: End::Block { why }, ..Settlement::default() }
             } else {
                 Settlement {

@@ -124,7 +124,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                     if right {
                         sentinel::remove(&started).context("giving back the right to start the deploy command")?;
                     }
-                    let end = End::Failed { why: format!("{}; production is as before", ran.how), spent: true };
+                    let end = End::Failed { why: format!("{}; production is unchanged", ran.how), spent: true };
                     return Ok(Some(Settlement { end, ..Settlement::default() }));
                 }
             }
@@ -281,7 +281,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     if *status == DeployStatus::Success
         && let Err(e) = output::forget(ctx, task)
     {
-        tracing::warn!(task = %task.key, "what was built for the deploy is still there: {e:#}");
+        tracing::warn!(task = %task.key, "the build's output could not be deleted: {e:#}");
     }
     let found = DeployOutcome { id: d.id.clone(), result };
     let artefact_comment =

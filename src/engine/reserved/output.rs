@@ -78,7 +78,7 @@ fn made(ctx: &Ctx, bench: &Bench, run: &Run, key: &str, build: &CommandLine) -> 
     let owner = bench.hold(ctx, run)?.owner();
     Ok(match take(&dir, &to, owner, LIMITS) {
         Err(e) => {
-            let why = format!("what {key} left can't be kept: {e}");
+            let why = format!("the output of {key} can't be saved: {e}");
             if is_full(&e) { Made::Environment(why) } else { Made::Unsaid(why) }
         }
         Ok(Took::Whole(output)) => Made::Output(to, output),
@@ -129,7 +129,7 @@ fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, BuildOut
     });
     found.with_context(|| {
         format!(
-            "deploy.build has not passed on {}; without it in the configuration the landed code is deployed",
+            "deploy.build has not passed on {}; without it in the configuration, the landed code is deployed",
             head.short()
         )
     })
@@ -138,9 +138,9 @@ fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, BuildOut
 /// The input of a head's deploy command. Fails if it is gone or differs from what the build left.
 pub(super) fn input(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<PathBuf> {
     let (path, output) = recorded(ctx, task, head)?;
-    let seen = of(&path).with_context(|| format!("reading what deploy.build left in {}", path.display()))?;
+    let seen = of(&path).with_context(|| format!("reading the output of deploy.build in {}", path.display()))?;
     if kept(&seen) != output {
-        bail!("{} is not what deploy.build left there: it was changed since", path.display());
+        bail!("{} is not the output of deploy.build any more: it was changed", path.display());
     }
     Ok(path)
 }

@@ -62,7 +62,7 @@ pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Resul
             Ok(answered(with(row, |code| (code.settings, code.scripts) = (Some(settings), scripts))))
         }
         RedCi::TryBase => {
-            let why = format!("{}; the base of {name} is tried again before that counts", red.why);
+            let why = format!("{}; the base of {name} is checked again before that counts", red.why);
             let (since, text) = (red.at, json!([bench.subject, red]).to_string());
             ctx.store.write(|tx| tx.set_meta(&key(run), &text))?;
             Ok(Settlement { end: End::BaseFirst { since, why }, ..Settlement::default() })

@@ -128,7 +128,6 @@ pub fn rules(project: &Project, now_ms: i64) -> Policy {
 }
 
 fn advice(report: &ScanReport, secret: bool) -> String {
-    let first =
-        "Rotate first: a secret that was pushed is known. Then take it out; the rework lands as one commit.\n\n";
+    let first = "Rotate first: a secret that was pushed is known. Then remove it; the rework lands as one commit.\n\n";
     format!("{}{}", if secret { first } else { "" }, show::text(report))
 }

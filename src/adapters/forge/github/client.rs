@@ -75,7 +75,7 @@ impl Github {
             Err(e) => return e,
         };
         let text = format!(
-            "{who} sees no repository {}: it is gone, or the account or App has no access to it ({said})",
+            "{who} can't see the repository {}: it is gone, or the account or App has no access to it ({said})",
             self.full_name
         );
         ForgeError::Refused { refusal: Refusal::Gone, text }
@@ -88,7 +88,7 @@ impl Github {
             Some(id) if pull.base_repo != 0 && pull.base_repo != id => Err(ForgeError::Refused {
                 refusal: Refusal::MovedTo { to: String::new() },
                 text: format!(
-                    "{} has the id {} and had {id}: another repository took its name",
+                    "{}'s id is {} and was {id}: another repository took its name",
                     self.full_name, pull.base_repo
                 ),
             }),
@@ -143,7 +143,7 @@ impl Github {
         let body = json!({"reviewers": self.reviewers, "team_reviewers": self.team_reviewers});
         let path = self.at(&format!("pulls/{number}/requested_reviewers"));
         if let Err(e) = self.write(Method::Post, &path, &body) {
-            tracing::warn!(pull = number, "nobody is asked to review: {e}");
+            tracing::warn!(pull = number, "no reviewer could be requested: {e}");
         }
     }
 
@@ -194,21 +194,21 @@ impl Github {
         let mut warn = |message: String, fix: &str| all.push(Examined::warn("rules", message, fix));
         if !notes.strict && self.via == MergeVia::Forge {
             let message = format!(
-                "nothing guards {branch} between the last check and the merge: what lands then untested is found afterwards"
+                "nothing guards {branch} between the last check and the merge: an untested change that lands then is found only afterwards"
             );
             warn(message, "require branches to be up to date before merging, or set merge.via: push");
         }
         for refusal in &notes.refusals {
-            warn(refusal.clone(), "the merge waits for a person then (held by the rule forge)");
+            warn(refusal.clone(), "the merge then waits for a person (rule forge)");
         }
         if !notes.task_branches.is_empty() {
             let rules = notes.task_branches.join(", ");
             let fix = "let the account push, rewrite and delete there, or name another git.branch_prefix";
-            warn(format!("rules hold for branches that begin with {prefix}: {rules}"), fix);
+            warn(format!("rules apply to branches that begin with {prefix}: {rules}"), fix);
         }
         if notes.classic {
             let message = format!("{branch} also has classic protection, which can't be read");
-            warn(message, "look at it in the repository's settings, or make a ruleset of it");
+            warn(message, "check it in the repository's settings, or replace it by a ruleset");
         }
         all
     }
@@ -224,11 +224,11 @@ impl Github {
             asked(rules.queue, format!("{branch} has a merge queue, which orch does not enter")),
             asked(
                 rules.approvals > 0,
-                format!("{branch} asks for {} approvals, which orch never gives", rules.approvals),
+                format!("{branch} requires {} approvals, which orch never gives", rules.approvals),
             ),
-            asked(rules.code_owners, format!("{branch} asks for its code owners' review")),
-            asked(rules.review, format!("{branch} asks for resolved conversations or an approval of the last push")),
-            asked(rules.signatures, format!("{branch} asks for signed commits, which orch does not make")),
+            asked(rules.code_owners, format!("{branch} requires a review by its code owners")),
+            asked(rules.review, format!("{branch} requires resolved conversations or an approval of the last push")),
+            asked(rules.signatures, format!("{branch} requires signed commits, which orch does not make")),
             asked(rules.deployments, format!("{branch} asks for deployments")),
             asked(
                 !rules.methods.is_empty() && !rules.methods.iter().any(|m| m == wire::method(self.method)),
@@ -277,7 +277,7 @@ impl Forge for Github {
                 Ok(()) => Examined::ok("right", right),
                 Err(e) if right == "Checks: read" => {
                     let fix =
-                        "a fine-grained token can't have it: use an App, or name jobs of Actions alone in ci.contexts";
+                        "a fine-grained token can't have it: use an App, or name only jobs of Actions in ci.contexts";
                     let message = format!("{right} is missing, jobs of Actions are read instead: {e}");
                     Examined::warn("right", message, fix)
                 }
@@ -338,7 +338,7 @@ impl Forge for Github {
                     self.ask_reviewers(pull.request.number);
                     return Ok(pull.request);
                 }
-                Ok(_) => ForgeError::UnknownOutcome("the new pull request is not the one asked for".to_owned()),
+                Ok(_) => ForgeError::UnknownOutcome("the new pull request is not the requested one".to_owned()),
                 Err(e) => ForgeError::UnknownOutcome(e.to_string()),
             },
             Err(e) => e,
