@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+#[path = "architecture/graph.rs"]
+mod graph;
 #[path = "it/support/source.rs"]
 mod source;
 use source::{blank, product_files, rust_files, without_tests, word};

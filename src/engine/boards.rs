@@ -27,36 +27,6 @@ pub struct Seat {
     pub resolved: Resolved,
 }
 
-/// How long one process relies on a board's answer about its statuses, or on its silence.
-const ASKED_MS: i64 = 60_000;
-
-/// What boards answered this process, and when. A step asks once, not once per task, whatever the answer and whether or
-/// not it could be stored.
-#[derive(Debug, Default)]
-pub struct Asked {
-    statuses: BTreeMap<String, (i64, Result<Vec<Status>, BoardError>)>,
-    silent: BTreeMap<String, (i64, BoardError)>,
-}
-
-fn lately<T: Clone>(known: &BTreeMap<String, (i64, T)>, key: &str, now: i64) -> Option<T> {
-    known.get(key).filter(|(at, _)| (0..ASKED_MS).contains(&(now - at))).map(|(_, answer)| answer.clone())
-}
-
-/// Records that a project's board could not be reached.
-pub fn is_silent(ctx: &mut Ctx, project: &Project, error: &BoardError) {
-    let now = ctx.now().stamp.wall_ms;
-    if lately(&ctx.asked.silent, &project.key, now).is_none() {
-        ctx.asked.silent.insert(project.key.clone(), (now, error.clone()));
-    }
-}
-
-/// Fails at once if a project's board did not answer a moment ago: each further request of a step would take just as
-/// long to time out.
-pub fn pass_silent(ctx: &mut Ctx, project: &Project) -> Result<(), BoardError> {
-    let now = ctx.now().stamp.wall_ms;
-    lately(&ctx.asked.silent, &project.key, now).map_or(Ok(()), Err)
-}
-
 /// Where a project's statuses are kept.
 fn states_key(project: &Project) -> String {
     format!("board/statuses/{}", project.key)
@@ -77,7 +47,7 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
     if let Some(c) = cached.as_ref().filter(|c| c.is_fresh(now, ctx.config.plane.states_ttl_s)) {
         return Ok(Seat { resolved: resolve(&c.statuses, &names), board });
     }
-    match lately(&ctx.asked.statuses, &project.key, now) {
+    match ctx.asked.statuses(&project.key, now) {
         Some(Ok(statuses)) => return Ok(Seat { resolved: resolve(&statuses, &names), board }),
         Some(Err(e)) => {
             let stale = cached.ok_or(e)?;
@@ -86,7 +56,8 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
         None => {}
     }
     let answer = board.statuses();
-    ctx.asked.statuses.insert(project.key.clone(), (ctx.now().stamp.wall_ms, answer.clone()));
+    let asked_at = ctx.now().stamp.wall_ms;
+    ctx.asked.keep_statuses(&project.key, asked_at, answer.clone());
     match answer {
         Ok(statuses) => {
             let fresh = StatusCache { fetched_at: now, statuses };
@@ -113,7 +84,7 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
 
 /// Forgets a project's cached statuses, so that an examination asks the board (`doctor`, on a copy of the database).
 pub fn forget(ctx: &mut Ctx, project: &Project) -> Result<()> {
-    ctx.asked = Asked::default();
+    ctx.asked = super::memory::Asked::default();
     Ok(ctx.store.write(|tx| tx.drop_meta(&states_key(project)))?)
 }
 
@@ -459,23 +430,6 @@ fn withdrawn(tx: &Tx<'_>, task: &Task, seen: Option<Withdrawal>, kind: Asserts, 
         messages::alert(tx, &t, AlertKind::Withdrawn, t.epoch, &why.to_string(), at)?;
     }
     messages::card(tx, &t, at)
-}
-
-/// Reads the local boards without network access, skipping files already read and unchanged.
-pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
-    let local: Vec<Project> = ctx
-        .config
-        .projects
-        .iter()
-        .filter(|p| !p.board.is_remote() && only.is_none_or(|o| o == p.key))
-        .cloned()
-        .collect();
-    for project in local {
-        let done = seat(ctx, &project).and_then(|s| Ok(folder::take_in(ctx, &project, &s)?));
-        if let Err(e) = done {
-            ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
-        }
-    }
 }
 
 /// The message that the board does not know a status, with the nearest one it knows; `None`: it knows it.

@@ -2,7 +2,8 @@
 //! a missing or different file turns the row's *yes* into a *no*. The file alone never makes a *yes* (RULE-34).
 
 use crate::model::evidence::BoundFile;
-use crate::model::task::{Evidence, EvidenceVerdict};
+use crate::model::evidence::EvidenceVerdict;
+use crate::model::task::Evidence;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;

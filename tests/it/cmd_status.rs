@@ -7,10 +7,11 @@ use orch::cli::clock;
 use orch::engine::{Ctx, record};
 use orch::model::change::{Change, Move};
 use orch::model::evidence::EvidenceDetail;
+use orch::model::evidence::EvidenceVerdict;
 use orch::model::gate::Gate;
 use orch::model::ids::Sha;
 use orch::model::stage::{Agent, JobKind, Stage};
-use orch::model::task::{EvidenceVerdict, NewJob, Waiting};
+use orch::model::task::{NewJob, Waiting};
 use orch::model::time::Stamp;
 use serde_json::{Value, json};
 
