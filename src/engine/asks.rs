@@ -2,7 +2,7 @@
 //! the question when the answer arrives elsewhere.
 
 use super::Ctx;
-use crate::adapters::notify::{self, AlertMessage, Extra, Notifier, Outcome, Telegram};
+use crate::adapters::notify::{AlertMessage, Notifier, Outcome};
 use crate::adapters::store::{NewAsk, NewOutbox, OutboxRow, Sink, StoreError, Tx, WaitEnd};
 use crate::decide::chat::{buttons, is_over};
 use crate::model::act::By;
@@ -11,7 +11,7 @@ use crate::model::chat::{Ask, AskKind, AskState, Button, ChatAct, Decided, Endin
 use crate::model::ids::TaskId;
 use crate::model::task::{Task, Waiting};
 use crate::render;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 use std::time::Instant;
 

@@ -10,7 +10,7 @@ use super::base_rows::row;
 use super::default_branch;
 use super::errors::Refused;
 use super::launch;
-use super::{Ctx, outages, policy, projects, steps, tick, view};
+use super::{Ctx, outages, policy, projects, steps, view};
 use crate::adapters::store::StoreError;
 use crate::config::Project;
 use crate::decide::again::environment_wait;

@@ -1,13 +1,13 @@
 //! Reads statuses, work items and labels from the boards; observations become rows and intents (BRD-4, RULE-12).
 
 use super::record;
-use super::{Ctx, folder, messages, projects};
+use super::{Ctx, messages, projects};
 use crate::adapters::board::{Board, BoardError, Listing, Problem, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::Project;
 use crate::decide::board::{self as decide, Asserts, Known, Said, Seen, Sight, Source};
 use crate::model::answers::Answers;
-use crate::model::board::{Group, Intent, ItemRef, Progress, Resolved, Status, WorkItem, resolve};
+use crate::model::board::{Group, Intent, ItemRef, Progress, Resolved, WorkItem, resolve};
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
 use crate::model::event::Event;

@@ -3,7 +3,7 @@
 use super::base_rows;
 use super::record;
 use super::red_ci::{RedCi, red_ci};
-use super::{Ctx, Moment, apply, base, base_job, bound, messages, perform, view};
+use super::{Ctx, Moment, apply, base, bound, messages, perform, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 use crate::config::Config;
 use crate::decide::command::{self, DeployAgain, Held, Lift, Refused, Reject, Then};

@@ -19,7 +19,6 @@ use crate::model::report::{ActionKind, ActionLine};
 use crate::model::task::{Run, Task, Waiting};
 use crate::render;
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::{Duration, Instant};
 

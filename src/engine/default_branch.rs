@@ -7,6 +7,7 @@ use super::services::{self, Access};
 use crate::adapters::git::{GitError, Heads, Mirror};
 use crate::config::Project;
 use crate::model::card::AlertKind;
+use crate::model::event::Event;
 use crate::model::ids::Sha;
 use anyhow::{Context, Result};
 use serde_json::json;

@@ -1,22 +1,16 @@
 //! A project's mirror, board and forge, opened from the configuration.
 
 use super::Ctx;
-use super::errors::Refused;
 use super::paths::Paths;
-use super::services::{self, Access};
 use crate::adapters::board::{self, Board};
 use crate::adapters::forge::{self, Forge, Manner};
-use crate::adapters::git::{Credential, GitError, Heads, Mirror, Person};
+use crate::adapters::git::{Credential, Mirror, Person};
 use crate::adapters::store::StoreError;
 use crate::config::{self, Config, Project};
 use crate::model::board::Logical;
-use crate::model::card::AlertKind;
-use crate::model::event::Event;
-use crate::model::ids::Sha;
 use crate::model::sides::Opening;
 use crate::model::task::Task;
 use anyhow::{Context, Result};
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;

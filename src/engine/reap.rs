@@ -4,7 +4,7 @@ use super::launch;
 use super::launch::START_MS;
 use super::run_env;
 use super::settle::Settlement;
-use super::{Ctx, advance, agent, awaits, cluster, deploy, lease, outbox, settle, stop, supervise, tick, tree};
+use super::{Ctx, advance, agent, awaits, cluster, deploy, lease, outbox, settle, stop, tree};
 use crate::adapters::store::StoreError;
 use crate::adapters::{
     locks,

@@ -2,7 +2,7 @@
 
 use super::base_rows;
 use super::default_branch;
-use super::{Ctx, base_job, projects, throttle};
+use super::{Ctx, projects, throttle};
 use crate::adapters::git::Mirror;
 use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
 use crate::config::Project;

@@ -4,7 +4,6 @@
 use super::{Ctx, outages, record, view};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
-use crate::adapters::sentinel::Occupied;
 use crate::adapters::store::StoreError;
 use crate::decide::refused as decide;
 use crate::model::change::Change;
@@ -12,7 +11,7 @@ use crate::model::decision::{Decision, Procedure};
 use crate::model::event::Event;
 use crate::model::ids::TaskId;
 use crate::model::report::{ActionKind, Rule};
-use crate::model::task::{Cause, Task};
+use crate::model::task::Task;
 use crate::model::text::clip;
 use anyhow::Result;
 use serde_json::json;

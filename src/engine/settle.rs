@@ -4,7 +4,6 @@ use super::{Ctx, apply, messages, record, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 pub use crate::decide::run_end::End;
 use crate::decide::run_end::{self, JobEnd};
-use crate::decide::undecided::{self, Undecided};
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Illegal};
 use crate::model::decision::Decision;

@@ -5,7 +5,7 @@ use super::errors::Refused;
 use super::perform::{Performed, perform};
 use super::record::{self, Recorded};
 use super::stopwatch;
-use super::{Ctx, settle, view};
+use super::{Ctx, view};
 use crate::adapters::sentinel;
 use crate::adapters::store::StoreError;
 use crate::decide::report;

@@ -1,6 +1,6 @@
 //! For how long a source has answered "not yet" (RULE-8).
 
-use super::Ctx;
+use super::{Ctx, record};
 use crate::decide::undecided::{self, Undecided};
 use crate::model::task::Task;
 use anyhow::Result;

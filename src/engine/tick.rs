@@ -3,29 +3,22 @@
 use super::folder;
 use super::launch::{new_token, spawn};
 use super::record;
-use super::{
-    Ctx, advance, artefacts, base, blockers, boards, branches, chat, intents, messages, outbox, prune, reap, view,
-};
-use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
-use crate::adapters::{disk, git, sentinel, store::StoreError, toolbox};
-use crate::config::ExecutorKind;
+use super::{Ctx, advance, artefacts, base, blockers, branches, chat, intents, messages, outbox, prune, view};
+use crate::adapters::{disk, sentinel, store::StoreError};
 use crate::decide::again::{START_AGAIN_MS, environment_wait};
 use crate::decide::dispatch::{self, Alerted};
-use crate::decide::units;
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Move};
 use crate::model::event::Event;
 use crate::model::ids::{RunId, TaskId};
 use crate::model::report::{ActionKind, Held};
 use crate::model::run_end::{RunEnd, RunResult};
-use crate::model::stage::{JobKind, Stage};
+use crate::model::stage::Stage;
 use crate::model::task::{Cause, Run};
 use crate::model::time::day_start;
 use crate::model::view::{Claim, QueueView};
 use anyhow::{Context, Result};
 use serde_json::json;
-use std::ffi::OsString;
-use std::time::Duration;
 
 /// The whole step.
 pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Reads the views on which decisions are based, each in one transaction.
 
 use super::base_rows;
-use super::{Moment, awaits, base_job, bound};
+use super::{Moment, awaits, bound};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{Result, StoreError, Tx};
 use crate::decide::queue;

@@ -9,7 +9,7 @@ use crate::cli::open;
 use crate::config::take_over;
 use crate::engine::base_rows;
 use crate::engine::launch::START_MS;
-use crate::engine::{base_job, run_job};
+use crate::engine::run_job;
 use crate::model::ids::RunId;
 use anyhow::Context;
 use std::time::Duration;

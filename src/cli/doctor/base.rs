@@ -3,8 +3,8 @@
 use super::{Chart, Level};
 use crate::cli::trial;
 use crate::config::{Config, Project};
+use crate::engine::Ctx;
 use crate::engine::base_rows;
-use crate::engine::{Ctx, base_job};
 use crate::model::base::{Base, BaseState};
 
 const FIX: &str = "fix the default branch or the named settings; until then no agent starts";

@@ -7,7 +7,7 @@ pub mod merge;
 pub mod processes;
 pub mod pull;
 
-use super::{Ctx, base, base_job, inputs};
+use super::{Ctx, base, inputs};
 use crate::engine::base_rows;
 use crate::model::decision::Procedure;
 use crate::model::effect::{BaseSettings, Effect, Report};

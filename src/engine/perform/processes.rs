@@ -1,7 +1,7 @@
 //! Effects on processes.
 
 use crate::engine::run_env;
-use crate::engine::{Ctx, cluster, supervise, tree};
+use crate::engine::{Ctx, cluster, tree};
 use crate::model::effect::Report;
 use crate::model::task::{Actor, Run, Task};
 use anyhow::Result;

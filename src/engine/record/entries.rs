@@ -4,7 +4,7 @@ use super::hold;
 use super::messages;
 use crate::adapters::store::{Result, StoreError, Tx};
 use crate::engine::base_rows;
-use crate::engine::{Moment, awaits, base_job};
+use crate::engine::{Moment, awaits};
 use crate::model::plan::{Entry, NewDeploy};
 use crate::model::report::{ActionKind, ActionLine, Rule};
 use crate::model::run_end::{RunEnd, RunResult};

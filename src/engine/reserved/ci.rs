@@ -10,7 +10,7 @@ use crate::engine::base_rows;
 use crate::engine::run_files::tail;
 use crate::engine::settle::{End, Settlement};
 use crate::engine::stopwatch;
-use crate::engine::{Ctx, base_job, refused, services, settle, throttle};
+use crate::engine::{Ctx, refused, services, throttle};
 use crate::model::ci::{CiAnswer, on_head};
 use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Origin;

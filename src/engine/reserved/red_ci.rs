@@ -5,7 +5,7 @@ use super::bench::{Bench, answered, row, with};
 use crate::decide::base::{self, RedCi};
 use crate::engine::base_rows;
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, base_job, policy, red_ci};
+use crate::engine::{Ctx, policy, red_ci};
 use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Finding;
 use crate::model::gate::Gate;
