@@ -6,11 +6,17 @@ use super::area::Folders;
 use super::base_rows::{ROW, dir_in, passed, put, row, rows};
 use super::cache::Caches;
 use super::confine::{self, Further};
-use super::launch::{self, START_MS};
+use super::default_branch;
+use super::launch;
+use super::launch::START_MS;
 use super::reserved::bench;
-use super::run_env::{MARK, base_env, forget_environment_in, know_all};
+use super::run_env::MARK;
+use super::run_env::base_env;
+use super::run_env::forget_environment_in;
+use super::run_env::know_all;
 use super::run_files::tail;
-use super::{Ctx, cluster, default_branch, messages, projects, services, throttle};
+use super::services;
+use super::{Ctx, cluster, messages, projects, throttle};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Exit, Spec};
 use crate::adapters::git::files::Seals;
 use crate::adapters::git::{CheckoutPlan, Documents};
@@ -23,6 +29,7 @@ use crate::decide::gates::ci::roll_up;
 use crate::model::base::{Base, BaseState};
 use crate::model::card::AlertKind;
 use crate::model::ci::CiAnswer;
+use crate::model::event::Event;
 use crate::model::ids::{RunId, Sha};
 use crate::model::stage::{JobKind, Stage};
 use anyhow::{Context, Result};
@@ -334,10 +341,11 @@ pub(super) fn end(ctx: &mut Ctx, project: &Project, token: &str, tried: &Tried) 
             BaseState::Environment | BaseState::Untried => at + environment_wait(first, base.failed),
             BaseState::Green | BaseState::Running | BaseState::NotApplicable => 0,
         };
-        tx.audit(
+        super::record::event(
+            tx,
             at,
             None,
-            "base_tried",
+            Event::BaseTried,
             &json!({"repo": name, "commit": base.commit, "state": base.state, "why": base.why}),
         )?;
         match tried.state {

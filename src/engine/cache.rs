@@ -12,7 +12,6 @@ use super::site::Site;
 use super::{Ctx, mirrors};
 use crate::adapters::caches::{self, Bounds, Done};
 use crate::adapters::git::files::remove;
-use crate::adapters::store::{Result as StoreResult, Tx};
 use crate::config::{Config, Project};
 use crate::model::task::Task;
 use crate::model::toolchain::CACHES;

@@ -4,14 +4,14 @@
 use super::{Ctx, outages, record, view};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
-use crate::adapters::sentinel::Occupied;
 use crate::adapters::store::StoreError;
 use crate::decide::refused as decide;
 use crate::model::change::Change;
 use crate::model::decision::{Decision, Procedure};
+use crate::model::event::Event;
 use crate::model::ids::TaskId;
 use crate::model::report::{ActionKind, Rule};
-use crate::model::task::{Cause, Task};
+use crate::model::task::Task;
 use crate::model::text::clip;
 use anyhow::Result;
 use serde_json::json;
@@ -60,7 +60,13 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Procedure, answer: &str) -> Resul
                 let first = noted.tries == 1;
                 record::change(tx, &mut task, Change::Refused(noted), at)?;
                 if first {
-                    tx.audit(at, Some(task.id), "forge_refused", &json!({"asked": asked, "answer": answer}))?;
+                    record::event(
+                        tx,
+                        at,
+                        Some(task.id),
+                        Event::ForgeRefused,
+                        &json!({"asked": asked, "answer": answer}),
+                    )?;
                 }
             }
         }

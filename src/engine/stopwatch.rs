@@ -1,6 +1,6 @@
 //! For how long a source has answered "not yet" (RULE-8).
 
-use super::Ctx;
+use super::{Ctx, record};
 use crate::decide::undecided::{self, Undecided};
 use crate::model::task::Task;
 use anyhow::Result;
@@ -16,8 +16,8 @@ pub fn undecided_for(ctx: &mut Ctx, task: &Task, what: &str, answered: bool, lon
     let before: Option<Undecided> = row.and_then(|r| r.outcome).and_then(|o| serde_json::from_value(o).ok());
     let next = undecided::asked(before.as_ref(), answered, &now, longest);
     ctx.store.write(|tx| {
-        tx.intend(&key, Some(task.id), "undecided", &json!({"what": what}), &me, now.wall_ms)?;
-        tx.record_outcome(&key, &json!(next), now.wall_ms)
+        record::intend(tx, &key, Some(task.id), "undecided", &json!({"what": what}), &me, now.wall_ms)?;
+        record::outcome(tx, &key, &json!(next), now.wall_ms)
     })?;
     Ok(next.ms)
 }

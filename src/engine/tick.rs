@@ -1,13 +1,15 @@
 //! `tick`: read local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
 
+use super::folder;
 use super::launch::{new_token, spawn};
 use super::record;
-use super::{Ctx, advance, artefacts, base, blockers, branches, chat, folder, intents, messages, outbox, prune, view};
+use super::{Ctx, advance, artefacts, base, blockers, branches, chat, intents, messages, outbox, prune, view};
 use crate::adapters::{disk, sentinel, store::StoreError};
 use crate::decide::again::{START_AGAIN_MS, environment_wait};
 use crate::decide::dispatch::{self, Alerted};
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Move};
+use crate::model::event::Event;
 use crate::model::ids::{RunId, TaskId};
 use crate::model::report::{ActionKind, Held};
 use crate::model::run_end::{RunEnd, RunResult};
@@ -15,7 +17,7 @@ use crate::model::stage::Stage;
 use crate::model::task::{Cause, Run};
 use crate::model::time::day_start;
 use crate::model::view::{Claim, QueueView};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 
 /// The whole step.
@@ -152,10 +154,11 @@ fn take(
         let start = Move::Start { to: stage, serial: claim.serial, at };
         record::change(tx, &mut task, Change::Move(start), at)?;
         tx.retarget_job(claim.job, &task, stage.agent())?;
-        tx.audit(
+        record::event(
+            tx,
             at,
             Some(task.id),
-            "stage_advanced",
+            Event::StageAdvanced,
             &json!({"from": Stage::Created, "to": stage, "why": "its first job is claimed"}),
         )?;
         messages::show(tx, &task, at)?;
@@ -166,7 +169,13 @@ fn take(
     if let (true, Some(credential)) = (claim.canary, &claim.credential) {
         tx.set_canary(credential, run)?;
     }
-    tx.audit(at, Some(task.id), "job_started", &json!({"job": job.id, "run": run, "kind": job.kind, "agent": job.agent, "stage": job.stage, "attempt": job.attempt}))?;
+    record::event(
+        tx,
+        at,
+        Some(task.id),
+        Event::JobStarted,
+        &json!({"job": job.id, "run": run, "kind": job.kind, "agent": job.agent, "stage": job.stage, "attempt": job.attempt}),
+    )?;
     Ok(Some(Claimed { run, token, task: task.id, key: task.key.to_string(), starts: claim.starts.is_some() }))
 }
 
@@ -224,7 +233,7 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
         tx.settle_run(run.id, &RunEnd::new(RunResult::GivenBack, why), at)?;
         let mut task = tx.task(c.task)?;
         record::change(tx, &mut task, Change::Move(Move::GiveBack), at)?;
-        tx.audit(at, Some(task.id), "claim_given_back", &json!({"run": run.id})).map(drop)
+        record::event(tx, at, Some(task.id), Event::ClaimGivenBack, &json!({"run": run.id})).map(drop)
     })?;
     Ok(())
 }

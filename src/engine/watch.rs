@@ -17,6 +17,7 @@ use crate::decide::watch::{AfterWatch, NextStep, OnDegraded, after, append, next
 use crate::model::artefact::Artefact;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
+use crate::model::event::Event;
 use crate::model::ids::Sha;
 use crate::model::probe::WatchTarget;
 use crate::model::report::ActionKind;
@@ -29,10 +30,6 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// A production that takes longer than this to probe is slow: it is not probed again before the deploy, and no step
-/// waits for it.
-pub(super) const SLOW: Duration = Duration::from_secs(2);
 
 const BASELINE_PROBES: usize = 3;
 
@@ -96,7 +93,7 @@ pub fn take_baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let probe_ctx = ground(ctx, &project, task, task.base_sha.as_ref(), dir.path())?;
     let begun = Instant::now();
     let mut probes = Vec::new();
-    while probes.is_empty() || (probes.len() < BASELINE_PROBES && begun.elapsed() < SLOW) {
+    while probes.is_empty() || (probes.len() < BASELINE_PROBES && begun.elapsed() < super::deploy::SLOW) {
         probes.push(watch_probe::observe(&target, &probe_ctx, (ctx.clock)()));
     }
     put(&path, &json!({"schema": 1, "task": task.id, "attempt": task.attempt, "probes": probes}))?;
@@ -118,7 +115,7 @@ pub fn record(ctx: &mut Ctx, task: &Task) -> Result<WatchRecord> {
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(WatchRecord::parse(&text, task.id.0, attempt)?),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let deploy = super::deploys::newest(ctx, task.id)?.map(|d| d.id).unwrap_or_default();
+            let deploy = super::deploy::newest(ctx, task.id)?.map(|d| d.id).unwrap_or_default();
             let revision = task.landed_sha.as_ref().map(Sha::as_str);
             let r = WatchRecord::armed(task.id.0, attempt, &deploy, revision, (ctx.clock)(), baseline(ctx, task));
             put(&path, &r)?;
@@ -163,7 +160,7 @@ pub fn step(
 /// A newer deploy of the same repository ends an older watch as CANCELLED.
 fn newer_deploy(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
     let latest = ctx.store.read(|tx| tx.last_deploy(&task.repo))?;
-    let own = super::deploys::newest(ctx, task.id).ok().flatten();
+    let own = super::deploy::newest(ctx, task.id).ok().flatten();
     Ok(superseded(own.as_ref(), latest.as_ref()))
 }
 
@@ -271,7 +268,13 @@ pub fn close(
             return Err(StoreError::Lost);
         }
         record::change(tx, &mut t, Change::EndWatch(status), at)?;
-        tx.audit(at, Some(t.id), "watch_ended", &json!({"status": status, "why": why, "probes": record.probes.len()}))?;
+        record::event(
+            tx,
+            at,
+            Some(t.id),
+            Event::WatchEnded,
+            &json!({"status": status, "why": why, "probes": record.probes.len()}),
+        )?;
         messages::show(tx, &t, at)?;
         let artefact_text = text.as_deref().map(|t| crate::render::evidence::comment(Artefact::PostDeployLog, t));
         let artefact_text = artefact_text.unwrap_or_else(|| format!("Watch: {status}: {why}"));
@@ -312,7 +315,7 @@ fn roll_back(
     let me = ctx.me.clone();
     let key = format!("t{}/a{}/rollback", task.id, task.attempt);
     ctx.store.write(|tx| {
-        tx.intend(&key, Some(task.id), "rollback", &json!({"command": command.command}), &me, at).map(drop)
+        record::intend(tx, &key, Some(task.id), "rollback", &json!({"command": command.command}), &me, at).map(drop)
     })?;
     let folders = Folders::of_operator(dir, "rollback");
     let sha = task.landed_sha.clone().context("nothing landed")?;
@@ -346,8 +349,8 @@ fn roll_back(
     let at = (ctx.clock)().wall_ms;
     let said = tail(&log, 2000);
     ctx.store.write(|tx| {
-        tx.record_outcome(&key, &json!({"exit": exit}), at)?;
-        tx.audit(at, Some(task.id), "rolled_back_production", &json!({"exit": exit, "log": said})).map(drop)
+        record::outcome(tx, &key, &json!({"exit": exit}), at)?;
+        record::event(tx, at, Some(task.id), Event::RolledBackProduction, &json!({"exit": exit, "log": said})).map(drop)
     })?;
     Ok(())
 }

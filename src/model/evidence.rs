@@ -18,15 +18,6 @@ words! {
     }
 }
 
-/// A file below the state directory that a row rests on (RULE-47).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BoundFile {
-    /// Relative to the state directory.
-    pub path: String,
-    /// Hex.
-    pub sha256: String,
-}
-
 /// A verdict to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvidence {
@@ -38,6 +29,15 @@ pub struct NewEvidence {
     pub verdict: EvidenceVerdict,
     pub why: String,
     pub detail: EvidenceDetail,
+}
+
+/// A file below the state directory that a row rests on (RULE-47).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundFile {
+    /// Relative to the state directory.
+    pub path: String,
+    /// Hex.
+    pub sha256: String,
 }
 
 /// The detail of one row; it has only what a row can contain.

@@ -1,7 +1,7 @@
 //! `orch status` as lines (DSK-1): what needs a person, what is moving, what is stuck and why. Takes rows and a width,
 //! gives one line a task.
 
-use super::cells::{self, age, counted, cut, grouped, pad, pad_left};
+use super::cells::{self, counted, cut, grouped, pad, pad_left};
 use super::paint::{Line, Paint};
 use super::view::View;
 use super::{cause, notes};
@@ -10,7 +10,6 @@ use crate::model::status::{Status, TaskRow};
 use crate::model::task::Waiting;
 use crate::model::text::clip;
 use crate::model::time::parse_rfc3339;
-use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 
 /// Cost gets a column from this width on.
