@@ -1,8 +1,7 @@
 use super::*;
 use crate::decide::gates::testing::{self, policy, row, sha, view};
 use crate::model::deploy::{DeployEnd, DeployResult};
-use crate::model::evidence::EvidenceVerdict;
-use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::evidence::{Carry, EvidenceDetail, EvidenceVerdict};
 use crate::model::finding::Origin;
 use crate::model::inputs::Input;
 use crate::model::stage::Agent;

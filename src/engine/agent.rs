@@ -4,8 +4,7 @@
 use super::area::{AreaKind, Folders};
 use super::confine::{Further, Hold};
 use super::left::Begin;
-use super::run_env::MARK;
-use super::run_env::child_env;
+use super::run_env::{MARK, child_env};
 use super::run_files::{tail, write_private};
 use super::settle::{End, Settlement};
 use super::site::Site;

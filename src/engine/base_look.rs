@@ -3,10 +3,7 @@
 
 use super::base_job::{self, Tried};
 use super::base_rows;
-use super::base_rows::applies;
-use super::base_rows::digest;
-use super::base_rows::passed_key;
-use super::base_rows::row;
+use super::base_rows::{applies, digest, passed_key, row};
 use super::default_branch;
 use super::errors::Refused;
 use super::launch;

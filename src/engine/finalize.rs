@@ -1,8 +1,7 @@
 //! Turns what an agent's run left into commits, a push, a pull request and evidence; each part may be repeated after a
 //! kill (RULE-21, RULE-22).
 
-use super::errors::Kept;
-use super::errors::Refused;
+use super::errors::{Kept, Refused};
 use super::left::{self, Taken};
 use super::perform::branch;
 use super::record;

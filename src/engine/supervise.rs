@@ -1,7 +1,6 @@
 //! The supervisor (`orch run-job`, hidden): one per run, the only process that executes it (RULE-19 to RULE-21).
 
-use super::errors::Kept;
-use super::errors::Refused;
+use super::errors::{Kept, Refused};
 use super::launch;
 use super::refused;
 use super::run_env::{forget_environment, know_all};

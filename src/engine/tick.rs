@@ -17,7 +17,7 @@ use crate::model::stage::Stage;
 use crate::model::task::{Cause, Run};
 use crate::model::time::day_start;
 use crate::model::view::{Claim, QueueView};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
 /// The whole step.

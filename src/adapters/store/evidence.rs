@@ -2,8 +2,7 @@
 
 use super::audit::{EVIDENCE, row_hash};
 use super::{Result, Tx, parsed};
-use crate::model::evidence::EvidenceVerdict;
-use crate::model::evidence::{EvidenceDetail, NewEvidence};
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict, NewEvidence};
 use crate::model::gate::Subject;
 use crate::model::ids::{RunId, Sha, TaskId};
 use crate::model::task::{Evidence, Task};

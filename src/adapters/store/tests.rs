@@ -7,8 +7,7 @@ use crate::model::gate::Gate;
 use crate::model::ids::Key;
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
-use crate::model::task::NewJob;
-use crate::model::task::{Actor, DeployState, Rework, RunState, Waiting};
+use crate::model::task::{Actor, DeployState, NewJob, Rework, RunState, Waiting};
 use crate::model::time::Stamp;
 use crate::model::watch::Watch;
 

@@ -2,8 +2,7 @@
 
 use super::Facts;
 use crate::model::decision::Answer;
-use crate::model::evidence::EvidenceDetail;
-use crate::model::evidence::EvidenceVerdict;
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict};
 use crate::model::gate::Gate;
 use crate::model::policy::CiSource;
 use crate::model::stage::JobKind;

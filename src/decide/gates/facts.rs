@@ -3,8 +3,7 @@
 use crate::decide::again;
 use crate::decide::back_off::back_off;
 use crate::model::decision::{Answer, Need};
-use crate::model::evidence::EvidenceVerdict;
-use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::evidence::{Carry, EvidenceDetail, EvidenceVerdict};
 use crate::model::finding::{Finding, Origin};
 use crate::model::gate::{Gate, Subject};
 use crate::model::ids::Sha;

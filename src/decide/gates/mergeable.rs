@@ -3,8 +3,7 @@
 use super::facts::answer_of;
 use super::{Facts, ci_green};
 use crate::model::decision::{Answer, Need, Procedure};
-use crate::model::evidence::EvidenceDetail;
-use crate::model::evidence::EvidenceVerdict;
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict};
 use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::report::Rule;

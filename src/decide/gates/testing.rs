@@ -1,7 +1,6 @@
 //! A small world for the gates' tables of cases.
 
-use crate::model::evidence::EvidenceVerdict;
-use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::evidence::{Carry, EvidenceDetail, EvidenceVerdict};
 use crate::model::gate::Subject;
 use crate::model::ids::{JobId, Key, Sha, TaskId};
 use crate::model::inputs::Input;

@@ -13,8 +13,7 @@ use crate::model::effect::{
     BaseSettings, Depth, Effect, Inspected, Merge, Merging, Opening, Purpose, Ready, Survey, Surveyed,
 };
 use crate::model::event::Event;
-use crate::model::evidence::EvidenceVerdict;
-use crate::model::evidence::{EvidenceDetail, NewEvidence};
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict, NewEvidence};
 use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::landing::{Awaited, Awaits, MergeAnswer, Seen};

@@ -10,8 +10,7 @@ use crate::model::effect::{
     BranchUpdate, Depth, Effect, GateWork, HeadSeen, NewPull, Purpose, Report, Site, Survey, Surveyed, Updated,
 };
 use crate::model::event::Event;
-use crate::model::evidence::EvidenceVerdict;
-use crate::model::evidence::{Carry, EvidenceDetail, NewEvidence};
+use crate::model::evidence::{Carry, EvidenceDetail, EvidenceVerdict, NewEvidence};
 use crate::model::gate::{Gate, Subject};
 use crate::model::ids::Sha;
 use crate::model::landing::Seen;

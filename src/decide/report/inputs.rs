@@ -2,8 +2,7 @@
 
 use super::Now;
 use crate::model::effect::Effect;
-use crate::model::evidence::EvidenceVerdict;
-use crate::model::evidence::{EvidenceDetail, NewEvidence};
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict, NewEvidence};
 use crate::model::gate::Subject;
 use crate::model::ids::Sha;
 use crate::model::inputs::{Input, MOST, first};

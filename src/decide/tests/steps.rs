@@ -3,9 +3,8 @@
 
 use super::invariants as hold;
 use super::world::{Act, D, Entry, NOW, Outcomes, Phase, Rel, Run, Setting, T, Window, World};
-use crate::decide::changes;
-use crate::decide::dispatch;
 use crate::decide::transition::{decide, send_back};
+use crate::decide::{changes, dispatch};
 use crate::model::change::Budget;
 use crate::model::decision::{Decision, Procedure};
 use crate::model::edges::{Edge as Along, leads};
