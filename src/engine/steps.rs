@@ -71,14 +71,11 @@ pub fn follow(ctx: &mut Ctx, id: TaskId, first: Then) -> Result<Ran> {
             return Ok(Ran::Unknown);
         };
         fault = said.or(fault);
-        let since = match &found {
-            Report::Ready { revision, .. } => *revision,
-            _ => task.revision,
-        };
+        let since = if let Report::Ready { revision, .. } = &found { *revision } else { task.revision };
         let Some(next) = recorded(ctx, id, &effect, found, since)? else { return Ok(Ran::Whole) };
         (task, then) = next;
     }
-    bail!("{} effects in a row for {}: this is a fault of orch; the next step begins anew", MOST_EFFECTS, task.key)
+    bail!("{} effects in a row for {}: this is a fault of orch; the next step begins again", MOST_EFFECTS, task.key)
 }
 
 /// Performs one effect; a dry run assumes its report, and gives `None` where it can't.
