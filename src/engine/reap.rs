@@ -111,6 +111,7 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     let row = if taken_in { ctx.store.read(|tx| tx.run(run.id))? } else { run.clone() };
     let run = &row;
     let todo = decide::reap(run, seen, deferral(ctx, run)?, policy, &now);
+    let left = cluster::left(ctx, run);
     // A run not known to be gone is not dead (CLU-3), and time in the queue does not count as work (CLU-4).
     let waits = match todo {
         Reap::Lost => !ctx.dry && !cluster::is_over(ctx, run)?,
@@ -120,7 +121,7 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     if waits {
         return Ok(());
     }
-    if let Some(ending) = decide::ending(&todo, policy.max_running_ms) {
+    if let Some(ending) = decide::ending(&todo, policy.max_running_ms, left.as_deref()) {
         return end(ctx, run, ending);
     }
     match todo {

@@ -5,7 +5,7 @@ use super::{
     Ctx, advance, artefacts, base, blockers, boards, branches, chat, intents, messages, outbox, prune, reap, view,
 };
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
-use crate::adapters::{disk, git, sentinel, store::StoreError};
+use crate::adapters::{disk, git, sentinel, store::StoreError, toolbox};
 use crate::config::ExecutorKind;
 use crate::decide::again::{START_AGAIN_MS, environment_wait};
 use crate::decide::dispatch::{self, Alerted};
@@ -301,7 +301,7 @@ pub fn launch_as(
         ExecutorKind::Detach => Kind::Detach,
     };
     let executor = Executor::resolve(kind)?;
-    let mut argv: Vec<OsString> = vec![own_program()?.into()];
+    let mut argv: Vec<OsString> = vec![toolbox::own().context("finding this program's own file")?.into()];
     argv.extend(words.iter().cloned());
     argv.extend(ctx.global_args.iter().cloned());
     let secrets = ctx.config.variables();
@@ -341,11 +341,4 @@ fn limits(ctx: &Ctx, kind: JobKind) -> Limits {
         writable: bounds.sandboxed.then(|| config.writable()),
         properties: if bounds.main_process_only { vec!["KillMode=process".to_owned()] } else { Vec::new() },
     }
-}
-
-/// This program's file; if the binary was replaced meanwhile, the new one is started.
-fn own_program() -> Result<std::path::PathBuf> {
-    let path = std::env::current_exe().context("finding this program's own file")?;
-    let text = path.to_string_lossy();
-    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), std::path::PathBuf::from))
 }
