@@ -72,10 +72,7 @@ pub fn follow(ctx: &mut Ctx, id: TaskId, first: Then) -> Result<Ran> {
             return Ok(Ran::Unknown);
         };
         fault = said.or(fault);
-        let since = match &found {
-            Report::Ready { revision, .. } => *revision,
-            _ => task.revision,
-        };
+        let since = if let Report::Ready { revision, .. } = &found { *revision } else { task.revision };
         let Some(next) = recorded(ctx, id, &effect, found, since)? else { return Ok(Ran::Whole) };
         (task, then) = next;
     }
