@@ -333,6 +333,6 @@ fn pipe_1_a_change_that_is_no_edge_is_refused_and_alerted_once() {
         ctx.report.errors
     );
     assert!(world.table("audit").with("event", "before").is_empty(), "nothing of the transaction is kept");
-    assert_eq!(world.table("outbox").with("sink", "alert").like("payload", "is no edge").len(), 1);
+    assert_eq!(world.table("outbox").with("sink", "alert").like("payload", "is not an edge").len(), 1);
     assert_eq!(ctx.task(t.id).unwrap(), t);
 }
