@@ -168,7 +168,7 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     );
     assert_eq!(house.events("rejected").len(), 1);
     assert!(chat.answered(&late).starts_with("already decided by the command line"), "{}", chat.answered(&late));
-    assert!(chat.answered(&moved).contains("another head"), "{}", chat.answered(&moved));
+    assert!(chat.answered(&moved).contains("new head"), "{}", chat.answered(&moved));
     assert!(waits(&house) && message(&chat, deploy.id).buttons.is_empty());
     let fresh = question(&chat);
     assert_ne!(fresh.id, deploy.id);
