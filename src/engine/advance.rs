@@ -1,6 +1,7 @@
 //! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
 
-use super::refused::{self, Refused};
+use super::errors::Refused;
+use super::refused;
 use super::steps::Ran;
 use super::{Ctx, apply, labels, landing, pulls, steps};
 use crate::adapters::store::StoreError;

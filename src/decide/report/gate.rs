@@ -10,14 +10,14 @@ use crate::model::effect::{
     BranchUpdate, Depth, Effect, GateWork, HeadSeen, NewPull, Purpose, Site, Survey, Surveyed, Updated,
 };
 use crate::model::event::Event;
-use crate::model::evidence::{Carry, EvidenceDetail, NewEvidence};
+use crate::model::evidence::{Carry, EvidenceDetail, EvidenceVerdict, NewEvidence};
 use crate::model::gate::{Gate, Subject};
 use crate::model::ids::Sha;
 use crate::model::landing::Seen;
 use crate::model::plan::{Entry, Plan, Then};
 use crate::model::refusal::Asked;
 use crate::model::report::ActionKind;
-use crate::model::task::{EvidenceVerdict, PullRef, Task};
+use crate::model::task::{PullRef, Task};
 use crate::model::text::clip;
 use crate::model::view::TaskView;
 use crate::model::window::Window;

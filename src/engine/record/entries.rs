@@ -3,7 +3,7 @@
 use super::hold;
 use super::messages;
 use crate::adapters::store::{Result, StoreError, Tx};
-use crate::engine::{Moment, awaits, base_job};
+use crate::engine::{Moment, awaits, base_rows};
 use crate::model::evidence::NewEvidence;
 use crate::model::plan::{Entry, NewDeploy};
 use crate::model::report::{ActionKind, ActionLine, Rule};
@@ -85,7 +85,7 @@ impl Writing<'_> {
             Entry::MoveDeploy { id, from, to, landed } => tx.move_deploy(&id, from, to, landed.as_ref(), None, at)?,
             Entry::Awaits(wait) => awaits::put(tx, id, &wait)?,
             Entry::BasePassed { settings, tree } => {
-                base_job::passed(tx, &settings.name, &tree, &settings.digest, at)?;
+                base_rows::passed(tx, &settings.name, &tree, &settings.digest, at)?;
             }
             Entry::Block { why, freeze } => self.block(&why, freeze)?,
             Entry::Freeze { why } => self.freeze(&why, json!({"repo": self.view.task.repo, "why": why}))?,
