@@ -232,6 +232,7 @@ fn whole() -> ProjectPolicy {
         serial: true,
         freeze_on_degraded: true,
         remote_forge: false,
+        deploy_command: false,
         posts_statuses: false,
         update: crate::model::sides::Update::Rebase,
         leaves_out: false,

@@ -41,7 +41,6 @@ pub mod landing;
 pub mod lease;
 mod left;
 pub mod logs;
-pub mod messages;
 pub mod mirrors;
 pub mod notices;
 pub mod observe;
@@ -60,7 +59,6 @@ pub mod reconcile;
 pub mod record;
 pub mod red_ci;
 pub mod refused;
-pub mod rehearse;
 pub mod replay;
 pub mod repository;
 pub mod reserved;
@@ -84,6 +82,8 @@ pub mod tree;
 pub mod view;
 pub mod watch;
 pub mod way;
+
+pub use record::messages;
 
 use crate::adapters::git::Git;
 use crate::adapters::sentinel;

@@ -53,6 +53,7 @@ fn project(config: &Config, p: &Project) -> ProjectPolicy {
         watch: p.post_deploy.enabled && p.post_deploy.repos.covers(p) && !p.post_deploy.health.is_empty(),
         serial: config.serial_gate.enabled && config.serial_gate.repos.covers(p),
         remote_forge: p.forge.is_remote(),
+        deploy_command: p.deploy.command.is_some(),
         posts_statuses: p.forge.posts_statuses(),
         update: p.merge.update,
         leaves_out: p.deploy.artefacts_after_merge == ArtefactsAfterMerge::None,

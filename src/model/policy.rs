@@ -51,6 +51,8 @@ pub struct ProjectPolicy {
     pub freeze_on_degraded: bool,
     /// Its branches are on a service with pull requests.
     pub remote_forge: bool,
+    /// A command deploys; otherwise the merge is the deploy.
+    pub deploy_command: bool,
     /// Gates are shown as commit statuses (RULE-42).
     pub posts_statuses: bool,
     /// `merge.update`.

@@ -35,6 +35,7 @@ pub fn project() -> ProjectPolicy {
         serial: false,
         freeze_on_degraded: true,
         remote_forge: false,
+        deploy_command: false,
         posts_statuses: false,
         update: crate::model::sides::Update::Rebase,
         leaves_out: false,
