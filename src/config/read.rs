@@ -188,7 +188,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Fault> {
         match name {
-            PATH | MAYBE_PATH | EXPANDED | PROGRAM | REMOTE => visitor.visit_string(self.marked(name)?),
+            PATH | MAYBE_PATH | EXPANDED | PROGRAM | REMOTE => visitor.visit_str(&self.marked(name)?),
             _ => visitor.visit_newtype_struct(self),
         }
     }

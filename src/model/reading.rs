@@ -27,8 +27,8 @@ fn marked<'de, D: Deserializer<'de>, T: From<String>>(mark: &'static str, from: 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a path")
         }
-        fn visit_string<E>(self, text: String) -> Result<String, E> {
-            Ok(text)
+        fn visit_str<E>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
         }
         fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<String, D::Error> {
             String::deserialize(from)
