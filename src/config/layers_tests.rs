@@ -129,4 +129,6 @@ fn a_runtime_may_have_dots_in_its_name() {
     assert!(
         read(&format!("{MINIMAL}reaper: [true, 60]\n")).unwrap_err().message.contains("expected a section of keys")
     );
+    let errors = format!("{MINIMAL}post_deploy: {{errors: {{}}}}\n");
+    assert_eq!(read(&errors).unwrap().post_deploy.errors, crate::config::Errors::Own);
 }

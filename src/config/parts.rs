@@ -268,11 +268,16 @@ pub(super) struct PrometheusErrors {
 pub(super) enum ErrorKeys {
     Command(Within<10>),
     Prometheus(PrometheusErrors),
+    /// An empty section: the probes' own answers.
+    #[serde(rename = "")]
+    #[schemars(skip)]
+    Own,
 }
 
 impl From<ErrorKeys> for Errors {
     fn from(keys: ErrorKeys) -> Self {
         match keys {
+            ErrorKeys::Own => Self::Own,
             ErrorKeys::Command(line) => Self::Command(line.0),
             ErrorKeys::Prometheus(PrometheusErrors { prometheus, timeout_s }) => {
                 let Prometheus { url, requests, errors_5xx, reading } = prometheus;

@@ -219,10 +219,16 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 visitor.visit_enum(Variant { word, of: Self { tagged: true, ..self } })
             }
             (None, _) if kinds => Err(de::Error::invalid_type(self.unexpected(), &"a section of keys")),
-            (Some(map), _) => match variants.iter().find(|word| map.contains_key(**word)) {
-                Some(word) => visitor.visit_enum(Variant { word: (*word).to_owned(), of: self }),
-                None => Err(de::Error::custom(format!("expected a section with the key {}", alternatives(variants)))),
-            },
+            // The empty word is a shape without keys.
+            (Some(map), _) => {
+                match variants.iter().find(|word| map.contains_key(**word) || map.is_empty() && word.is_empty()) {
+                    Some(word) => visitor.visit_enum(Variant { word: (*word).to_owned(), of: self }),
+                    None => {
+                        let keys: Vec<&str> = variants.iter().copied().filter(|word| !word.is_empty()).collect();
+                        Err(de::Error::custom(format!("expected a section with the key {}", alternatives(&keys))))
+                    }
+                }
+            }
             (None, Some(word)) => visitor.visit_enum(word.into_deserializer()),
             (None, None) => Err(de::Error::invalid_type(self.unexpected(), &"a word")),
         }
