@@ -73,12 +73,8 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            read: Duration::from_secs(30),
-            write: Duration::from_secs(60),
-            max_body: 16 << 20,
-        }
+        let s = Duration::from_secs;
+        Self { connect: s(10), read: s(30), write: s(60), max_body: 16 << 20 }
     }
 }
 
@@ -105,10 +101,7 @@ impl Method {
 
     /// Whether the server may have changed something.
     pub fn is_write(self) -> bool {
-        match self {
-            Self::Get => false,
-            Self::Post | Self::Put | Self::Patch | Self::Delete => true,
-        }
+        self != Self::Get
     }
 }
 

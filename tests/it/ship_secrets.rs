@@ -125,8 +125,11 @@ fn bnd_4_a_known_secret_in_an_agents_work_fails_the_run_and_is_reported_without_
     let history = pipe.remote(&["log", "--all", "-p", "--format=%H", "--", ":!sample.env"]);
     assert!(!history.contains(&secret) && !history.contains(encoded), "{history}");
     for form in [secret.as_str(), encoded] {
+        // The base's own file has the secret, and a tiny file may be stored uncompressed in git's objects.
+        let of_base =
+            |p: &std::path::Path| p.ends_with("sample.env") || p.components().any(|c| c.as_os_str() == "objects");
         let holding: Vec<_> =
-            pipe.holding(form).into_iter().filter(|p| !p.ends_with("own") && !p.ends_with("sample.env")).collect();
+            pipe.holding(form).into_iter().filter(|p| !p.ends_with("own") && (form != secret || !of_base(p))).collect();
         assert!(holding.is_empty(), "{form}: {holding:?}");
     }
 }
