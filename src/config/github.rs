@@ -5,8 +5,11 @@ use super::parts::{Place, http, missing, text};
 use super::raw::{RawApp, RawBoard, RawBoardLabels, RawForge};
 use super::secret::SecretRef;
 use crate::model::board::Logical;
-use crate::model::sides::{BoardLabels, GithubBoard, GithubForge, GithubLogin, GithubRepo};
+use crate::model::sides::{BoardLabels, CommentsFrom, GithubBoard, GithubForge, GithubLogin, GithubRepo, ShownProject};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 use std::collections::BTreeMap;
+use std::fmt;
 
 const API: &str = "https://api.github.com";
 /// Longest name of a label.
@@ -96,7 +99,72 @@ pub(super) fn board(
         app: raw.app.as_ref(),
     };
     let labels = labels(raw.labels.clone().unwrap_or_default(), &statuses, at)?;
-    Ok(GithubBoard { repo: repo(&of, place, at)?, labels, statuses, deciders, full_scan_every_s })
+    let comments = raw.comments.as_ref().and_then(|c| c.from).unwrap_or(CommentsFrom::Write);
+    let project = raw.project.as_ref().map(|project| shown(project, at)).transpose()?;
+    let repo = repo(&of, place, at)?;
+    Ok(GithubBoard { repo, labels, statuses, deciders, full_scan_every_s, comments, project })
+}
+
+fn shown(raw: &RawBoardProject, at: &str) -> Result<ShownProject, ConfigError> {
+    let at = format!("{at}.project");
+    let RawBoardProject::Github { owner, number, field } = raw else {
+        return Err(ConfigError::new(format!("{at} is a text, expected {{owner, number, field}}")));
+    };
+    let number = number.filter(|n| *n > 0);
+    Ok(ShownProject {
+        owner: text(owner.as_ref()).ok_or_else(|| missing(&format!("{at}.owner"), "the organisation or user"))?,
+        number: number.ok_or_else(|| missing(&format!("{at}.number"), "the number in the project's address"))?,
+        field: text(field.as_ref()).unwrap_or_else(|| "Status".to_owned()),
+    })
+}
+
+/// `board.project`: a name on Plane, a section on GitHub.
+#[derive(Debug, Clone)]
+pub(super) enum RawBoardProject {
+    Plane(String),
+    Github { owner: Option<String>, number: Option<u64>, field: Option<String> },
+}
+
+impl<'de> Deserialize<'de> for RawBoardProject {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Section {
+            owner: Option<String>,
+            number: Option<u64>,
+            field: Option<String>,
+        }
+        struct NameOrSection;
+        impl<'de> Visitor<'de> for NameOrSection {
+            type Value = RawBoardProject;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text (Plane) or {owner, number, field} (GitHub)")
+            }
+            fn visit_str<E>(self, name: &str) -> Result<RawBoardProject, E> {
+                Ok(RawBoardProject::Plane(name.to_owned()))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<RawBoardProject, A::Error> {
+                let Section { owner, number, field } =
+                    Section::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(RawBoardProject::Github { owner, number, field })
+            }
+        }
+        from.deserialize_any(NameOrSection)
+    }
+}
+
+impl schemars::JsonSchema for RawBoardProject {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RawBoardProject".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"description": "text, or section {owner, number, field}", "oneOf": [
+            {"type": "string"},
+            {"type": "object", "required": ["owner", "number"], "additionalProperties": false, "properties": {
+                "owner": {"type": "string"}, "number": {"type": "integer", "minimum": 1}, "field": {"type": "string"}
+            }}
+        ]})
+    }
 }
 
 /// The prefixes, checked together with every status: the whole label is not empty, at most 50 characters, without

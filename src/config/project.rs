@@ -1,6 +1,7 @@
 //! One project: the file's sections over the top-level ones, defaults, and the self-hosting rules over everything.
 
 use super::error::ConfigError;
+use super::github::RawBoardProject;
 use super::parts::{Place, allowances, argv, health, http, missing, text};
 use super::paths::{Remote, expand, remote, under};
 use super::raw::{RawBoard, RawCi, RawDeploy, RawForge, RawGit, RawProject};
@@ -203,10 +204,14 @@ fn board(raw: RawBoard, around: &Around<'_>, at: &str) -> Result<Board, ConfigEr
                 text(value.as_ref()).ok_or_else(|| missing(&format!("{at}.{key}"), what))
             };
             let key = raw.api_key.ok_or_else(|| missing(&format!("{at}.api_key"), "{env: NAME} or {file: PATH}"))?;
+            let project = match &raw.project {
+                Some(RawBoardProject::Plane(name)) => Some(name.clone()),
+                Some(RawBoardProject::Github { .. }) | None => None,
+            };
             Ok(Board::Plane(PlaneBoard {
                 url: http(&need(&raw.url, "url", "where Plane is")?, &format!("{at}.url"))?,
                 workspace: need(&raw.workspace, "workspace", "the workspace's slug")?,
-                project: need(&raw.project, "project", "the project's id or identifier")?,
+                project: need(&project, "project", "the project's id or identifier")?,
                 api_key: around.place.secret(&key, &format!("{at}.api_key"))?,
                 statuses,
                 full_scan_every_s,
@@ -227,7 +232,7 @@ fn board_keys(raw: &RawBoard) -> Vec<(&'static str, bool, &'static [BoardKind])>
         ("dir", raw.dir.is_some(), &[Local]),
         ("url", raw.url.is_some(), &[Plane]),
         ("workspace", raw.workspace.is_some(), &[Plane]),
-        ("project", raw.project.is_some(), &[Plane]),
+        ("project", raw.project.is_some(), &[Plane, Github]),
         ("api_key", raw.api_key.is_some(), &[Plane]),
         ("full_scan_every_s", raw.full_scan_every_s.is_some(), &[Plane, Github]),
         ("api_base", raw.api_base.is_some(), &[Github]),
@@ -236,6 +241,7 @@ fn board_keys(raw: &RawBoard) -> Vec<(&'static str, bool, &'static [BoardKind])>
         ("token", raw.token.is_some(), &[Github]),
         ("app", raw.app.is_some(), &[Github]),
         ("labels", raw.labels.is_some(), &[Github]),
+        ("comments", raw.comments.is_some(), &[Github]),
     ]
 }
 
@@ -316,6 +322,8 @@ fn deploy(raw: RawDeploy, place: &Place<'_>, at: &str) -> Result<Deploy, ConfigE
         env: place.env(raw.env.as_ref(), &at)?,
         build: raw.build.map(|b| place.command(&b, BUILD_S, &format!("{at}.build"))).transpose()?,
         artefacts_after_merge: raw.artefacts_after_merge.unwrap_or(ArtefactsAfterMerge::State),
+        report: raw.report.unwrap_or(false),
+        environment: text(raw.environment.as_ref()).unwrap_or_else(|| "production".to_owned()),
     })
 }
 

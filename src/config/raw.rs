@@ -1,6 +1,7 @@
 //! The file as written: every key optional, unknown ones refused. The doc comments become the text of
 //! `docs/configuration.md` and the JSON Schema.
 
+use super::github::RawBoardProject;
 use super::scalar::Text;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{
@@ -12,7 +13,7 @@ use super::settings::{
 use super::types::{ArtefactsAfterMerge, CheckPlace, CheckWord, ExecutorKind, Reading, RunnerKind, Sandbox};
 use crate::model::board::Logical;
 use crate::model::ci::Accepted;
-use crate::model::sides::{BoardKind, ForgeKind, Method, Update, Via};
+use crate::model::sides::{BoardKind, CommentsFrom, ForgeKind, Method, Update, Via};
 use crate::model::stage::Stage;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -175,8 +176,8 @@ raw! {
         url: String,
         /// Plane: the workspace's slug
         workspace: String,
-        /// Plane: the project's id or identifier
-        project: String,
+        /// Plane: the project's id or identifier; GitHub: the project (Projects v2) that shows the statuses, {owner, number, field}; default none
+        project: RawBoardProject,
         /// Plane: the API key, a reference
         api_key: SecretRef,
         /// Names of the statuses, by logical key; default: the names of `docs/state-machine.md`
@@ -197,6 +198,8 @@ raw! {
         app: RawApp,
         /// GitHub: the prefixes of label names
         labels: RawBoardLabels,
+        /// GitHub: whose comments agents read
+        comments: RawBoardComments,
     }
 
     /// A GitHub App.
@@ -215,6 +218,12 @@ raw! {
         prefix: String,
         /// Before `urgent`, `high`, `medium` or `low`; default `priority: `
         priority: String,
+    }
+
+    /// Whose comments agents read.
+    RawBoardComments {
+        /// `write`: those of people who may write to the repository, or `none`; default write
+        from: CommentsFrom,
     }
 
     /// Where pull requests are.
@@ -295,6 +304,10 @@ raw! {
         build: RawCommand,
         /// Where 14 to 17 stay after done: `state` or `branch`; `none`: nothing of the work item's folder lands; default state
         artefacts_after_merge: ArtefactsAfterMerge,
+        /// GitHub: each deploy is reported as a deployment, which starts workflows on `deployment`; default false
+        report: bool,
+        /// GitHub: the environment that is reported; default production
+        environment: String,
     }
 
     /// A command.

@@ -206,6 +206,10 @@ pub struct Deploy {
     /// landed code.
     pub build: Option<CommandLine>,
     pub artefacts_after_merge: ArtefactsAfterMerge,
+    /// Whether each deploy is reported to the forge as a deployment (GH-1).
+    pub report: bool,
+    /// The environment that is reported; never empty.
+    pub environment: String,
 }
 
 /// A configured command: argv, time limit, own environment.

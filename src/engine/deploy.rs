@@ -4,16 +4,18 @@
 use super::landing::{self, Checked};
 use super::record;
 use super::services;
-use super::{Ctx, base, mergegate, pulls, view};
+use super::{Ctx, base, merge_queue as queue, mergegate, pulls, view};
 use crate::adapters::forge::{ForgeError, Landing as Order, MergeOutcome};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
+use crate::config::Via;
 use crate::decide::landing::Landing;
 use crate::decide::merge::{self, AfterMerge, BeforeMerge, MergeAnswer, OfDeploy, OfOpening};
 use crate::decide::transition::decide;
 use crate::model::change::Change;
 use crate::model::decision::{Decision, Effect, Gate};
+use crate::model::deploy::Deployment;
 use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::{ActionKind, Rule};
@@ -229,6 +231,16 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         return back_to_gate(ctx, &task, &deploy, "it has no pull request");
     }
     let number = task.pr.as_ref().map_or(0, |p| p.number);
+    if project.forge.is_remote() && project.merge.via == Via::Forge {
+        match services::forge_said(ctx, &project, |forge| forge.queue(number))? {
+            Ok(None) => {}
+            Ok(Some(queue)) => {
+                let contains = before.mirror.is_ancestor(&deploy.base, &deploy.head)?;
+                return queue::go_on(ctx, &task, &deploy, number, &queue, contains);
+            }
+            Err(e) => return answered(ctx, &task, &deploy, Err(e)),
+        }
+    }
     let answer = services::forge_said(ctx, &project, |forge| forge.merge(&before.mirror, number, &order))?;
     // Whatever the answer was, the current state decides (RULE-5).
     let after = landing::check(ctx, id, landing::Depth::Full)?.context("the task has no branch")?;
@@ -338,7 +350,7 @@ fn said(answer: &std::result::Result<MergeOutcome, ForgeError>) -> MergeAnswer {
 }
 
 /// Does what follows from an answer.
-fn answered(
+pub(super) fn answered(
     ctx: &mut Ctx,
     task: &Task,
     deploy: &Deploy,
@@ -366,13 +378,13 @@ fn answered(
     }
 }
 
-fn back_to_gate(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
+pub(super) fn back_to_gate(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
     withdraw(ctx, task, deploy, why)?;
     void_gate(ctx, task.id, why)
 }
 
 /// The forge is still computing: check again for as long as `gates.undecided_max_s` lets a gate be undecided.
-fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str) -> Result<()> {
+pub(super) fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str) -> Result<()> {
     let why = format!("the forge is not ready to merge: {reason}");
     if super::settle::undecided_for(ctx, task, &format!("merge/{}", deploy.id), true, None)?
         > ctx.policy.undecided_max_ms
@@ -412,6 +424,7 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
     let key = merge_key(task, deploy);
     let me = ctx.me.clone();
     let project = ctx.project(&task.project)?;
+    let report = project.deploy.report;
     let name = project.base_name().to_owned();
     let ground = super::base_job::applies(&ctx.config, project).then(|| super::base_job::digest(&ctx.config, project));
     let done = ctx.store.write(|tx| {
@@ -420,6 +433,10 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
         record::change(tx, &mut t, Change::Landed { commit: commit.clone() }, at)?;
         tx.record_outcome(&key, &json!({"landed": commit}), at)?;
         pulls::to_tidy(tx, &t, &me, at)?;
+        if report {
+            let of = (deploy.id.as_str(), commit, Deployment::InProgress);
+            super::messages::deployment(tx, &t, of, "merged, and being deployed", at)?;
+        }
         // Nothing is tested twice (ORD-1): the default branch has the tree on which CI passed.
         let of_head = |e: &&crate::model::task::Evidence| {
             e.gate == Gate::CiGreen.as_str() && Some(&e.code_tree) == t.head_tree.as_ref()
@@ -447,8 +464,10 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
     }
 }
 
-/// Takes an initiated deploy back before anything was merged or started (RULE-18).
-fn withdraw(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
+/// Takes an initiated deploy back before anything was merged or started (RULE-18). A merge queue could still land it, so
+/// it leaves that first.
+pub(super) fn withdraw(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
+    queue::leave(ctx, task, deploy)?;
     let at = ctx.now().stamp.wall_ms;
     let key = merge_key(task, deploy);
     let done = ctx.store.write(|tx| {

@@ -89,6 +89,12 @@ fn bring_up(ctx: &mut Ctx, checked: Checked, fence: i64) -> Result<()> {
     let lands_documents =
         leaves_out(&project) && mirror.tree_without_folder(&head, &task.key)? != mirror.tree_of(&head)?;
     if mirror.is_ancestor(&tip, &head)? && !lands_documents {
+        // Comfort: the merge itself marks it, too.
+        if let Some(pr) = task.pr.as_ref().filter(|_| project.forge.is_remote())
+            && let Err(e) = services::forge(ctx, &project, |forge| forge.mark_ready(pr.number))
+        {
+            tracing::warn!(task = %task.key, "the pull request is not marked ready for review yet: {e:#}");
+        }
         let why = format!("{} contains {default_branch} at {}", head.short(), tip.short());
         return record(ctx, &task, fence, EvidenceVerdict::Pass, &why, mergeable(fence, &tip));
     }

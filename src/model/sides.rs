@@ -21,6 +21,10 @@ words! {
     ForgeKind { Local = "local", Gitea = "gitea", Github = "github" }
 }
 words! {
+    /// Whose comments on a work item agents read (GH-2).
+    CommentsFrom { Write = "write", Nobody = "none" }
+}
+words! {
     /// How a branch catches up with a default branch that moved.
     Update { Rebase = "rebase", Merge = "merge" }
 }
@@ -155,6 +159,19 @@ pub struct GithubBoard {
     pub statuses: BTreeMap<Logical, String>,
     pub deciders: Vec<String>,
     pub full_scan_every_s: u64,
+    pub comments: CommentsFrom,
+    /// Where statuses are shown as well; `None`: nowhere.
+    pub project: Option<ShownProject>,
+}
+
+/// A project (Projects v2) that shows statuses and steers nothing (GH-2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShownProject {
+    /// The organisation or user that it belongs to.
+    pub owner: String,
+    pub number: u64,
+    /// The single-select field whose options have the names of statuses.
+    pub field: String,
 }
 
 /// How statuses and priorities are written as labels.
@@ -234,6 +251,14 @@ impl Board {
         match self {
             Self::Local(_) | Self::Plane(_) => false,
             Self::Github(_) => true,
+        }
+    }
+
+    /// Whose comments agents read; a board that can't say who may write has nobody's.
+    pub fn comments(&self) -> CommentsFrom {
+        match self {
+            Self::Local(_) | Self::Plane(_) => CommentsFrom::Nobody,
+            Self::Github(board) => board.comments,
         }
     }
 
@@ -320,6 +345,14 @@ impl Forge {
             Self::Local => None,
             Self::Gitea(forge) => Some(("token", &forge.token)),
             Self::Github(forge) => Some(forge.repo.login.secret()),
+        }
+    }
+
+    /// Whether it keeps deployments (GH-1).
+    pub fn keeps_deployments(&self) -> bool {
+        match self {
+            Self::Local | Self::Gitea(_) => false,
+            Self::Github(_) => true,
         }
     }
 
