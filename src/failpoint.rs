@@ -2,8 +2,8 @@
 //! every release, nothing of it exists but calls that do nothing.
 //!
 //! `ORCH_FAILPOINT_COUNT=FILE`: all processes of a world number their points together; each point is a line of FILE.
-//! `ORCH_FAILPOINT_KILL=N`: the process that reaches point N is killed there by SIGKILL; with a name in place of N, each that
-//! reaches a point of that name.
+//! `ORCH_FAILPOINT_KILL=N`: the process that reaches point N is killed there by SIGKILL; `N+K`: so is each that reaches a
+//! K-th point after it; with a name in place of N, each that reaches a point of that name.
 //! `ORCH_FAILPOINT_BOOT=ID`, `ORCH_FAILPOINT_WALL_MS=N`, `ORCH_FAILPOINT_MONO_MS=N`: another boot id, clocks that much off.
 //! `ORCH_FAILPOINT_RATE=N`, `ORCH_FAILPOINT_SINCE_MS=T`: since the boot time T both clocks run N times as fast, in every
 //! process alike; what a process sleeps or limits for itself stays real time.
@@ -41,8 +41,18 @@ mod hooks {
         let Some(path) = std::env::var_os("ORCH_FAILPOINT_COUNT") else { return };
         let number = count(std::path::Path::new(&path), name).unwrap_or(0);
         let asked = std::env::var("ORCH_FAILPOINT_KILL").unwrap_or_default();
-        if asked == name || (number > 0 && asked.parse() == Ok(number)) {
+        if asked == name || (number > 0 && is_due(&asked, number)) {
             let _ = kill_process(getpid(), Signal::KILL);
+        }
+    }
+
+    /// Whether a process dies at this number, for `N` or `N+K`.
+    fn is_due(asked: &str, number: u64) -> bool {
+        let (first, every) = asked.split_once('+').unwrap_or((asked, ""));
+        let Ok(first) = first.parse::<u64>() else { return false };
+        match every.parse::<u64>() {
+            Ok(every) if every > 0 => number >= first && (number - first).is_multiple_of(every),
+            _ => number == first,
         }
     }
 

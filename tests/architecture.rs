@@ -59,6 +59,8 @@ const IMPURE: &[&str] = &[
 ];
 const LONGEST_SOURCE: usize = 600;
 const LONGEST_TEST: usize = 900;
+/// A file of `src/cli/cmd`: one subcommand with its `Args`. Rules and texts belong to `decide`, `engine`, `render`.
+const LONGEST_COMMAND: usize = 120;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -491,7 +493,7 @@ fn the_top_level_holds_nothing_else() {
 #[test]
 fn files_stay_readable() {
     let mut faults = Vec::new();
-    for (folder, longest) in [("src", LONGEST_SOURCE), ("tests", LONGEST_TEST)] {
+    for (folder, longest) in [("src", LONGEST_SOURCE), ("src/cli/cmd", LONGEST_COMMAND), ("tests", LONGEST_TEST)] {
         for path in rust_files(folder) {
             let file = read(&path);
             let lines = file.whole.lines().count();
@@ -501,6 +503,18 @@ fn files_stay_readable() {
         }
     }
     hold("file sizes", &faults);
+}
+
+/// A subcommand reads and prints: what changes a row is `engine`'s.
+#[test]
+fn no_subcommand_writes_to_the_store() {
+    let writes = |line: &str| line.contains("store.write");
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| f.name.starts_with("src/cli/cmd/")) {
+        let found = file.code.lines().enumerate().filter(|(_, line)| writes(line));
+        faults.extend(found.map(|(n, _)| format!("{}:{}: a rule of `engine`", file.name, n + 1)));
+    }
+    hold("subcommands", &faults);
 }
 
 #[test]
@@ -693,7 +707,7 @@ fn one_place_changes_a_tasks_row() {
 #[test]
 fn one_place_saves_a_task_and_one_keeps_what_services_answer() {
     let only = [
-        ("save_task", "src/engine/record.rs"),
+        ("save_task", "src/engine/record/mod.rs"),
         ("throttle::noted", "src/engine/services.rs"),
         ("outages::noted", "src/engine/throttle.rs"),
         ("outages::forge_answered", "src/engine/services.rs"),
@@ -715,6 +729,22 @@ fn one_place_saves_a_task_and_one_keeps_what_services_answer() {
         }
     }
     hold("one writer, one way to the services", &faults);
+}
+
+/// An effect holds every detail, and what its report means is decided elsewhere: whoever carries it out chooses nothing.
+#[test]
+fn perform_knows_no_decision() {
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| f.name.starts_with("src/engine/perform/")) {
+        let module = file.module();
+        for (line, path) in paths(&file.code) {
+            if from_root(&module, &path).is_some_and(|p| p.first().is_some_and(|l| l == "decide")) {
+                faults
+                    .push(format!("{}:{line}: {path}: report the fact; decide::report says what it means", file.name));
+            }
+        }
+    }
+    hold("effects", &faults);
 }
 
 /// `docs/dependencies.md` names each dependency of `Cargo.toml` with its reason, and nothing else.

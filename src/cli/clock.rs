@@ -18,9 +18,3 @@ pub fn now() -> Stamp {
         boot_id: process::boot_id().unwrap_or_default(),
     }
 }
-
-/// The day in UTC, for expiry dates.
-pub fn today(now: &Stamp) -> jiff::civil::Date {
-    let at = jiff::Timestamp::from_millisecond(now.wall_ms).unwrap_or_default();
-    jiff::tz::Offset::UTC.to_datetime(at).date()
-}

@@ -11,6 +11,7 @@ struct Redacting;
 
 impl Write for Redacting {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        super::progress::end();
         std::io::stderr().write_all(&redact::current().bytes(bytes))?;
         Ok(bytes.len())
     }

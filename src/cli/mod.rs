@@ -1,9 +1,11 @@
 //! L4: turns arguments into output and an exit code. One file per subcommand under `cmd/`: an `Args` struct and `run`.
 
+mod checked;
 pub mod clock;
 pub mod cmd;
 pub mod colour;
 pub mod complete;
+mod configured;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
@@ -14,9 +16,12 @@ pub mod known;
 pub mod logging;
 pub mod open;
 pub mod output;
+mod progress;
 mod quick;
+mod scanned;
 pub mod screen;
 pub mod signals;
+mod tail;
 pub mod trial;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -127,7 +132,7 @@ pub struct Invocation {
 /// Runs the program with the process's own arguments.
 pub fn main() -> std::process::ExitCode {
     crate::adapters::process::hide();
-    if let Err(error) = cmd::config::take_over_secrets() {
+    if let Err(error) = configured::take_over_secrets() {
         let failure =
             exit::Failure::new(exit::Exit::Broken, format!("taking over what this process was handed: {error}"));
         return exit::finish(&Output::new(false), None, Err(failure)).into();
@@ -145,10 +150,14 @@ pub fn main() -> std::process::ExitCode {
     if cli.command.needs_none() {
         known::warn_of_passed(&call);
     }
+    if let Some(what) = cli.command.work().filter(|_| call.out.is_watched() && !call.global.quiet) {
+        progress::start(what);
+    }
     let result = match refused(&call, &cli.command) {
         Ok(()) => dispatch(&mut call, cli.command),
         Err(failure) => Err(failure),
     };
+    progress::end();
     exit::finish(&call.out, step, result).into()
 }
 
@@ -273,6 +282,55 @@ impl Command {
             | Self::Completions(_)
             | Self::Man(_)
             | Self::Doctor(_) => Access::Reads,
+        }
+    }
+}
+
+impl Command {
+    /// What a person waits for on a terminal, where it can take over a second before the first output (CLI-5). `None`:
+    /// it answers at once, prints as it goes, or talks to the person.
+    fn work(&self) -> Option<&'static str> {
+        match self {
+            Self::Tick(_) => Some("picking up work items, starting what may start, sending messages"),
+            Self::Reap(_) => Some("looking after the runs"),
+            Self::Reconcile(_) => Some("comparing the boards and the forge with the tasks"),
+            Self::Advance(_) => Some("moving the task on"),
+            Self::Stop(_) => Some("stopping the task"),
+            Self::New(_) => Some("writing the work item"),
+            Self::Explain(_) => Some("reading why"),
+            Self::Diff(_) => Some("reading the branch"),
+            Self::Gate(_) => Some("judging the stored evidence again"),
+            Self::Report(_) => Some("summing up the runs"),
+            Self::Metrics(_) => Some("counting"),
+            Self::Page(_) => Some("writing the pages"),
+            Self::Prune(_) => Some("deleting what old tasks left"),
+            Self::Retry(_) => Some("trying again"),
+            Self::Cache(_) => Some("looking through the caches"),
+            Self::Audit(_) => Some("verifying the audit log"),
+            Self::Backup(_) => Some("copying the database"),
+            Self::SecurityScan(_) => Some("scanning"),
+            Self::StagingCheck(_) => Some("preparing the checks"),
+            Self::PostDeployProbe(_) => Some("probing"),
+            Self::Config(_) => Some("reading the configuration"),
+            Self::Halt(_)
+            | Self::Resume(_)
+            | Self::Freeze(_)
+            | Self::Unfreeze(_)
+            | Self::Lease(_)
+            | Self::Status(_)
+            | Self::Show(_)
+            | Self::Shell(_)
+            | Self::Logs(_)
+            | Self::Timeline(_)
+            | Self::RunJob(_)
+            | Self::ConfineExec(_)
+            | Self::ConfineProxy(_)
+            | Self::Demo(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Init(_)
+            | Self::Project(_)
+            | Self::Doctor(_) => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::adapters::process;
 use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store, StoreError};
 use crate::adapters::{modes, net};
-use crate::config::Config;
+use crate::config::{Config, Project};
 use crate::engine::{Ctx, binding, guard, guards, repository};
 use crate::model::ids::Key;
 use crate::model::stage::JobKind;
@@ -288,6 +288,23 @@ pub fn project(ctx: &Ctx, name: Option<&str>) -> Result<Option<String>, Failure>
                 .hint(format!("known: {}", known.join(", "))))
         }
     }
+}
+
+/// The project that a command works on: the one it names, else its task's, else the only one. Fails with exit 2.
+pub fn project_of(ctx: &Ctx, step: &str, name: Option<&str>, task: Option<&Task>) -> Result<Project, Failure> {
+    let key = match (name, task, ctx.config.projects.as_slice()) {
+        (Some(name), ..) => project(ctx, Some(name))?.unwrap_or_default(),
+        (None, Some(task), _) => task.project.clone(),
+        (None, None, [only]) => only.key.clone(),
+        (None, None, _) => {
+            return Err(Failure::usage(format!("{step} needs --project KEY: there are several projects"))
+                .hint("or --checks FILE, which needs no configuration"));
+        }
+    };
+    if let Some(t) = task.filter(|t| t.project != key) {
+        return Err(Failure::usage(format!("{} belongs to project {}, not to {key}", t.key, t.project)));
+    }
+    Ok(ctx.project(&key)?.clone())
 }
 
 /// The repository of a project named so. Fails with exit 2 where there is none.

@@ -1,11 +1,10 @@
 //! The only file that prints. A closed stdout is not an error (CLI-5); any other write that fails is exit 3 (CLI-1).
 
 use super::exit::{Exit, Failure};
+use super::progress;
 use crate::adapters::pager;
 use crate::model::redact;
 use crate::model::report::{ErrorLine, Rule, StepReport};
-use crate::model::text::clip;
-use crate::model::time::parse_rfc3339;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::json;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -53,6 +52,7 @@ impl Output {
 
     /// Text on stdout without secrets, otherwise unchanged, in either form (a scan's SARIF, a schema, a script).
     pub fn raw(&self, text: &str) {
+        progress::end();
         let mut stdout = std::io::stdout().lock();
         self.note(write_whole(&mut stdout, redact::current().text(text).as_bytes()));
     }
@@ -103,6 +103,11 @@ impl Output {
 
     pub fn is_terminal(&self) -> bool {
         std::io::stdout().is_terminal()
+    }
+
+    /// Whether a person watches this call on a terminal: it prints text, and its stderr is one.
+    pub fn is_watched(&self) -> bool {
+        !self.json && self.is_error_terminal()
     }
 
     pub fn is_error_terminal(&self) -> bool {
@@ -219,8 +224,17 @@ impl Output {
 
     /// A question to a person on the terminal, without a line break: the answer goes after it.
     pub fn ask(&self, question: &str) {
+        progress::end();
         let mut stderr = std::io::stderr().lock();
         let _ = write!(stderr, "{}", redact::current().text(question)).and_then(|()| stderr.flush());
+    }
+
+    /// What is done next and may take over a second, for people: a line on stderr, where no terminal shows it otherwise
+    /// (CLI-5).
+    pub fn under_way(&self, what: &str) {
+        if !self.json && !self.is_error_terminal() {
+            self.complain(what, None);
+        }
     }
 
     /// A line on stderr, in addition to stdout; also works before logging has started.
@@ -231,6 +245,7 @@ impl Output {
     fn complain(&self, message: &str, hint: Option<&str>) {
         let known = redact::current();
         let (message, hint) = (known.text(message), hint.map(|hint| known.text(hint)));
+        progress::end();
         let mut stderr = std::io::stderr().lock();
         let _ = writeln!(stderr, "orch: {message}");
         if let Some(hint) = hint {
@@ -285,23 +300,5 @@ pub fn plain(value: &serde_json::Value) -> String {
 
 /// An RFC 3339 time as a person's local time (CLI-5). Any other text is returned unchanged.
 pub fn local(rfc3339: &str) -> String {
-    let Some(ms) = parse_rfc3339(rfc3339) else { return clip(rfc3339, 40) };
-    let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_zoned_datetime(jiff::tz::TimeZone::system());
-    at.strftime("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-/// Columns under a header, without lines. `width`: wrap to the terminal's width; `None`: no wrapping.
-pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, width: Option<usize>) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    if let Some(width) = width {
-        let width = u16::try_from(width.max(40)).unwrap_or(u16::MAX);
-        table.set_width(width).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    }
-    table.set_header(head.iter().copied());
-    for row in rows {
-        table.add_row(row);
-    }
-    let lines: Vec<String> = table.lines().map(|l| l.strip_prefix(' ').unwrap_or(&l).trim_end().to_owned()).collect();
-    lines.join("\n")
+    crate::render::cells::local(rfc3339, &jiff::tz::TimeZone::system())
 }

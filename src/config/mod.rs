@@ -25,6 +25,7 @@ pub mod standalone;
 mod tests;
 mod types;
 mod vars;
+mod waivers;
 
 pub use crate::model::sides::{Account, Board, BoardKind, Forge, ForgeKind, Method, Update, Via};
 pub use confine::{List, NetworkWord, UIDS};
@@ -39,3 +40,4 @@ pub use show::Shown;
 pub use slurm::{SlurmJob, SlurmKind, installation};
 pub use types::*;
 pub use vars::OF_A_RUN;
+pub use waivers::waivers;

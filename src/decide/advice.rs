@@ -21,7 +21,7 @@ pub fn sentence(decision: &Decision) -> String {
         Decision::Return { to, why } => format!("it goes back to {to}: {why}"),
         Decision::Block { why, .. } => format!("it is blocked: {why}"),
         Decision::Finish { why, .. } => format!("it is done: {why}"),
-        Decision::Effect(effect) => format!("the next step does {effect}"),
+        Decision::Procedure(effect) => format!("the next step does {effect}"),
     }
 }
 

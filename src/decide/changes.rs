@@ -9,7 +9,7 @@ use crate::model::view::TaskView;
 pub fn of(view: &TaskView, decision: &Decision) -> Option<Change> {
     let at = view.now.wall_ms;
     match decision {
-        Decision::Hold { .. } | Decision::Enqueue(_) | Decision::Effect(_) => None,
+        Decision::Hold { .. } | Decision::Enqueue(_) | Decision::Procedure(_) => None,
         Decision::Park { waiting, .. } => Some(Change::Ask { waiting: *waiting, at }),
         Decision::Release { waiting, .. } => Some(Change::Grant { waiting: *waiting }),
         Decision::Advance { to, .. } => Some(Change::Move(Move::Advance { to: *to })),

@@ -1,6 +1,11 @@
 //! A merge queue lands its own commit (GH-1): what to do with a pull request that goes through one. Pure.
 
+use crate::model::decision::Gate;
+use crate::model::evidence::{EvidenceDetail, NewEvidence};
+use crate::model::plan::Entry;
 use crate::model::rules::Queue;
+use crate::model::task::{Deploy, EvidenceVerdict, Finding, Task};
+use serde_json::json;
 
 /// What follows from one look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +52,25 @@ pub fn step(queue: &Queue, entered: bool, tested: &str, contains: bool) -> Step 
         1 => Step::Busy { said: "the merge queue has another entry".to_owned() },
         n => Step::Busy { said: format!("the merge queue has {n} other entries") },
     }
+}
+
+/// What is recorded of a deploy that the queue threw out: the merge gate's answer, as for a red CI. `status`: gates post
+/// commit statuses.
+pub fn thrown_out(task: &Task, deploy: &Deploy, why: &str, status: bool) -> Vec<Entry> {
+    let text = format!("{why}. The pull request's page shows which check it was.");
+    let findings = vec![Finding { source: "ci".to_owned(), text }];
+    let row = NewEvidence {
+        gate: Gate::BranchMergeable.as_str(),
+        run_id: None,
+        sha: deploy.head.clone(),
+        code_tree: task.head_tree.clone().unwrap_or_default(),
+        verdict: EvidenceVerdict::Fail,
+        why: why.to_owned(),
+        detail: EvidenceDetail::Mergeable { fence: deploy.fence, base: deploy.base.clone(), findings },
+    };
+    let detail =
+        json!({"gate": Gate::BranchMergeable, "verdict": EvidenceVerdict::Fail, "why": why, "head": deploy.head});
+    vec![Entry::Evidence { row, status }, Entry::Event { name: "gate", detail }, Entry::Touch]
 }
 
 #[cfg(test)]

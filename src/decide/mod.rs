@@ -29,6 +29,7 @@ pub mod ran;
 pub mod reap;
 pub mod reconcile;
 pub mod refused;
+pub mod report;
 pub mod rulesets;
 pub mod run_end;
 pub mod said;

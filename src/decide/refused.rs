@@ -2,7 +2,7 @@
 
 use super::gates::back_off;
 use crate::model::change::Change;
-use crate::model::decision::Effect;
+use crate::model::decision::Procedure;
 use crate::model::policy::EffectBounds;
 use crate::model::refusal::{Asked, RefusedEffect};
 use crate::model::task::{MOST_PUT_OFF_MS, Task};
@@ -65,13 +65,13 @@ pub fn tried(before: &Task, now: &Task, asked: Asked, silent: bool, at: i64) -> 
 }
 
 /// The name of an effect for people.
-pub fn asked(effect: Effect) -> Asked {
+pub fn asked(effect: Procedure) -> Asked {
     match effect {
-        Effect::OpenPull => Asked::OpenPull,
-        Effect::MergeGate | Effect::VerdictInputs => Asked::MergeGate,
-        Effect::OpenDeploy => Asked::OpenDeploy,
-        Effect::Land => Asked::Land,
-        Effect::CompleteStop => Asked::Stop,
+        Procedure::OpenPull => Asked::OpenPull,
+        Procedure::MergeGate | Procedure::VerdictInputs => Asked::MergeGate,
+        Procedure::OpenDeploy => Asked::OpenDeploy,
+        Procedure::Land => Asked::Land,
+        Procedure::CompleteStop => Asked::Stop,
     }
 }
 

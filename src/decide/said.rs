@@ -5,26 +5,16 @@ use super::gates::inputs_of;
 use crate::model::card::AlertKind;
 use crate::model::decision::Decision;
 use crate::model::inputs::line;
+pub use crate::model::plan::Message;
 use crate::model::task::{Task, Waiting};
 use crate::model::view::TaskView;
-
-/// One message about a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// `number` separates causes of one kind: the same cause is reported once (RULE-41).
-    Alert { kind: AlertKind, number: i64, detail: String },
-    /// On the work item, and on the pull request where there is one; one comment for each cause.
-    Comment { cause: String, text: String },
-    /// The question to the person, on the work item: its text is made when it is written (ORD-5).
-    Question,
-}
 
 /// The messages of a decision. `view`: the view it was made on. `task`: the row after the change.
 pub fn with(view: &TaskView, decision: &Decision, task: &Task) -> Vec<Message> {
     match decision {
         Decision::Hold { .. }
         | Decision::Enqueue(_)
-        | Decision::Effect(_)
+        | Decision::Procedure(_)
         | Decision::Advance { .. }
         | Decision::Rollback { .. }
         | Decision::Return { .. } => Vec::new(),

@@ -4,7 +4,7 @@
 use super::again::rule;
 use super::gates::{self, Facts, ci_green, deploy_status};
 use crate::model::change::Budget;
-use crate::model::decision::{Answer, Decision, Effect, Gate, Need};
+use crate::model::decision::{Answer, Decision, Gate, Need, Procedure};
 use crate::model::policy::Policy;
 use crate::model::refusal::Asked;
 use crate::model::report::Rule;
@@ -45,7 +45,7 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
     }
     // What was pushed is shown before the task continues (SHIP-5).
     if task.refused.as_ref().is_some_and(|r| r.asked == Asked::OpenPull && task.pr.is_none()) {
-        return Decision::Effect(Effect::OpenPull);
+        return Decision::Procedure(Procedure::OpenPull);
     }
     by_gates(&f)
 }
@@ -101,7 +101,7 @@ fn stopping(f: &Facts<'_>) -> Decision {
         },
         Some(DeployState::Withdrawn) | None => {
             if task.critical == Some(Window::Update) {
-                Decision::Effect(Effect::MergeGate)
+                Decision::Procedure(Procedure::MergeGate)
             } else {
                 complete_stop(f)
             }
@@ -116,7 +116,7 @@ fn complete_stop(f: &Facts<'_>) -> Decision {
     if let Some(why) = task.blocked_reason.as_ref().filter(|_| refused) {
         return hold(Rule::Blocked, lifted(why, task.key.as_str()));
     }
-    refused_now(f.view).filter(|_| refused).unwrap_or(Decision::Effect(Effect::CompleteStop))
+    refused_now(f.view).filter(|_| refused).unwrap_or(Decision::Procedure(Procedure::CompleteStop))
 }
 
 /// Why a task is blocked, with the way out where the reason does not say it itself.
@@ -189,9 +189,9 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
         Answer::Stuck { why, freeze } => Decision::Block { why, held: None, freeze },
         Answer::Undecided { why, need } => match need {
             Need::Job(job) => Decision::Enqueue(job),
-            Need::Effect(effect) => match f.project.fault.as_ref().filter(|_| effect.is_by_repository()) {
+            Need::Procedure(effect) => match f.project.fault.as_ref().filter(|_| effect.is_by_repository()) {
                 Some(why) => hold(Rule::Configuration, why.clone()),
-                None => Decision::Effect(effect),
+                None => Decision::Procedure(effect),
             },
             Need::Wait { rule, until } => Decision::Hold { rule, why, until },
             Need::Person(waiting) if f.view.auto == Some(waiting) && label_counts(f, waiting) => {

@@ -38,7 +38,7 @@ fn word(d: &Decision) -> String {
         Decision::Return { to, .. } => format!("return {to}"),
         Decision::Block { freeze, .. } => if *freeze { "block+freeze" } else { "block" }.into(),
         Decision::Finish { .. } => "finish".into(),
-        Decision::Effect(e) => format!("effect {e}"),
+        Decision::Procedure(e) => format!("effect {e}"),
     }
 }
 
@@ -276,12 +276,12 @@ fn ord_1_what_the_forge_refuses_is_asked_again_before_the_task_goes_on() {
         "{held:?}"
     );
     v.task.refused = Some(refused(now));
-    assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::OpenPull));
+    assert_eq!(decide(&v, &policy()), Decision::Procedure(Procedure::OpenPull));
     v.task.pr = Some(crate::model::task::PullRef { number: 1, url: String::new() });
-    assert_ne!(decide(&v, &policy()), Decision::Effect(Effect::OpenPull), "somebody opened it");
+    assert_ne!(decide(&v, &policy()), Decision::Procedure(Procedure::OpenPull), "somebody opened it");
     v.task.refused = Some(refused(now + 1));
     v.task.stop_requested_at = Some(1);
-    assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::CompleteStop));
+    assert_eq!(decide(&v, &policy()), Decision::Procedure(Procedure::CompleteStop));
 }
 
 /// A stop that the forge refuses is retried with a pause, and past its bound holds the task with the answer (ORD-1).
@@ -292,7 +292,7 @@ fn ord_1_a_stop_that_is_refused_has_the_bound_of_every_effect() {
     let now = v.now.wall_ms;
     v.task.stop_requested_at = Some(1);
     v.task.blocked_reason = Some("something else, before the stop".to_owned());
-    assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::CompleteStop));
+    assert_eq!(decide(&v, &policy()), Decision::Procedure(Procedure::CompleteStop));
     let refused = |asked, next_at| RefusedEffect {
         asked,
         answer: "403".to_owned(),
@@ -307,7 +307,7 @@ fn ord_1_a_stop_that_is_refused_has_the_bound_of_every_effect() {
     let held = decide(&v, &policy());
     assert!(matches!(&held, Decision::Hold { rule: Rule::ForgeRefused, .. }), "{held:?}");
     v.task.refused = Some(refused(Asked::Stop, now));
-    assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::CompleteStop));
+    assert_eq!(decide(&v, &policy()), Decision::Procedure(Procedure::CompleteStop));
     v.task.blocked_reason = Some("refused 20 times".to_owned());
     let held = decide(&v, &policy());
     assert!(matches!(&held, Decision::Hold { rule: Rule::Blocked, .. }), "{held:?}");

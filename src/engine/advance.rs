@@ -1,9 +1,9 @@
 //! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
 
 use super::refused::{self, Refused};
-use super::{Ctx, apply, deploy, inputs, labels, landing, mergegate, pulls, rehearse, stop};
+use super::{Ctx, apply, deploy, inputs, labels, landing, rehearse, steps, stop};
 use crate::decide::transition::decide;
-use crate::model::decision::{Decision, Effect};
+use crate::model::decision::{Decision, Procedure};
 use crate::model::ids::TaskId;
 use crate::model::report::{Held, Rule};
 use crate::model::time::rfc3339;
@@ -18,7 +18,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
     if about_to_move(ctx, id, auto)? {
         landing::check_waiting_deploy(ctx, id);
     }
-    let mut before: Option<(Effect, i64)> = None;
+    let mut before: Option<(Procedure, i64)> = None;
     let mut checked = false;
     for _ in 0..MOST_EFFECTS {
         let now = ctx.now();
@@ -46,10 +46,10 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
                 continue;
             }
         }
-        let Decision::Effect(effect) = driven.last else { return Ok(driven.last) };
+        let Decision::Procedure(effect) = driven.last else { return Ok(driven.last) };
         if ctx.dry {
             if !rehearse::play(ctx, id, effect)? {
-                return Ok(Decision::Effect(effect));
+                return Ok(Decision::Procedure(effect));
             }
             continue;
         }
@@ -64,12 +64,11 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         }
         before = Some((effect, revision));
         let done = match effect {
-            Effect::MergeGate => mergegate::run(ctx, id),
-            Effect::VerdictInputs => inputs::record(ctx, id).map(drop),
-            Effect::OpenDeploy => deploy::open(ctx, id),
-            Effect::Land => deploy::land(ctx, id),
-            Effect::OpenPull => pulls::again(ctx, id),
-            Effect::CompleteStop => stop::complete(ctx, id),
+            Procedure::MergeGate | Procedure::OpenPull => steps::run(ctx, id, effect).map(drop),
+            Procedure::VerdictInputs => inputs::record(ctx, id).map(drop),
+            Procedure::OpenDeploy => deploy::open(ctx, id),
+            Procedure::Land => deploy::land(ctx, id),
+            Procedure::CompleteStop => stop::complete(ctx, id),
         };
         if let Err(e) = &done
             && let Some(answer) = refused::answer(e)
@@ -79,8 +78,8 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         refused::over(ctx, &row, effect, done.is_err())?;
         if let Err(e) = done {
             // No retry can succeed, so the task is blocked with the reason (ORD-1). A stop continues on its own.
-            let refused = Refused::why(&e).filter(|_| effect != Effect::CompleteStop);
-            mergegate::block(ctx, id, &refused.ok_or(e)?, false)?;
+            let refused = Refused::why(&e).filter(|_| effect != Procedure::CompleteStop);
+            steps::block(ctx, id, &refused.ok_or(e)?, false)?;
         }
     }
     Ok(Decision::Hold { rule: Rule::Gate, why: "the step has done as much as one step may".to_owned(), until: None })

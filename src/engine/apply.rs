@@ -5,7 +5,6 @@ use super::Moment;
 use super::approval;
 use super::artefacts;
 use super::branches;
-use super::cache;
 use super::messages;
 use super::record;
 use super::view;
@@ -14,7 +13,6 @@ use crate::decide::changes::{self, LeftBranch};
 use crate::decide::said;
 use crate::decide::transition::decide;
 use crate::model::act::By;
-use crate::model::card::AlertKind;
 use crate::model::change::{Change, Move};
 use crate::model::decision::Decision;
 use crate::model::ids::TaskId;
@@ -43,7 +41,7 @@ pub fn drive(tx: &Tx<'_>, id: TaskId, policy: &Policy, now: &Moment, auto: Optio
     for _ in 0..MOST_ROUNDS {
         let view = view::task(tx, id, now, auto)?;
         let decision = decide(&view, policy);
-        if matches!(decision, Decision::Hold { .. } | Decision::Effect(_)) {
+        if matches!(decision, Decision::Hold { .. } | Decision::Procedure(_)) {
             return Ok(Driven { actions, last: decision });
         }
         made.push(format!("{} in {}", decision.name(), view.task.stage));
@@ -70,7 +68,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
     let making = Making { tx, view: &view, now, at: now.stamp.wall_ms };
     let mut task = view.task.clone();
     match (&decision, change) {
-        (Decision::Hold { .. } | Decision::Effect(_), _) => return Ok(()),
+        (Decision::Hold { .. } | Decision::Procedure(_), _) => return Ok(()),
         (Decision::Enqueue(job), _) => making.enqueue(&task, job, actions)?,
         (Decision::Release { waiting, label }, _) => making.release(&mut task, *waiting, label.clone(), actions)?,
         // `block` posts its own messages, since other callers block tasks, too.
@@ -153,7 +151,7 @@ impl Making<'_> {
     fn back(&self, task: &mut Task, back: Change, why: &str, actions: &mut Vec<ActionLine>) -> Result<()> {
         let from = task.stage;
         let spent = matches!(&back, Change::Move(Move::Rollback(_)));
-        let freed = free_lease(self.tx, self.view)?;
+        let freed = record::free_lease(self.tx, self.view)?;
         record::change(self.tx, task, back, self.at)?;
         let detail = if spent {
             json!({"from": from, "why": why, "attempt": task.attempt, "findings": task.findings})
@@ -179,9 +177,9 @@ impl Making<'_> {
         freeze: bool,
         actions: &mut Vec<ActionLine>,
     ) -> Result<()> {
-        block(self.tx, self.view, task, why, held, self.at)?;
+        record::block(self.tx, self.view, task, why, held, self.at)?;
         self.did(actions, ActionKind::TaskBlocked, json!({"stage": task.stage, "why": why}));
-        if freeze && freeze_repo(self.tx, &task.repo, why, Some(task), self.at)? {
+        if freeze && record::freeze_repo(self.tx, &task.repo, why, Some(task), self.at)? {
             self.did(actions, ActionKind::RepoFrozen, json!({"repo": task.repo, "why": why}));
         }
         Ok(())
@@ -189,7 +187,7 @@ impl Making<'_> {
 
     fn finish(&self, task: &mut Task, end: Change, why: &str, actions: &mut Vec<ActionLine>) -> Result<()> {
         let (tx, at, from) = (self.tx, self.at, task.stage);
-        free_lease(tx, self.view)?;
+        record::free_lease(tx, self.view)?;
         record::change(tx, task, end, at)?;
         let why = said::end_of(self.view, why);
         let detail = json!({"from": from, "to": Stage::Done, "why": why, "landed": task.landed_sha});
@@ -227,85 +225,4 @@ pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &By, at: i64)
         }),
     )?;
     Ok(())
-}
-
-/// Blocks a task; sticky until `orch retry` (PIPE-3).
-pub fn block(
-    tx: &Tx<'_>,
-    view: &TaskView,
-    task: &mut Task,
-    why: &str,
-    held: Option<Vec<Finding>>,
-    at: i64,
-) -> Result<()> {
-    free_lease(tx, view)?;
-    // Another step ended the task meanwhile: there is nothing to block.
-    if task.stage.is_terminal() {
-        return Ok(());
-    }
-    record::change(tx, task, Change::Block { why: why.to_owned(), held }, at)?;
-    tx.audit(at, Some(task.id), "task_blocked", &json!({"stage": task.stage, "why": why}))?;
-    messages::show(tx, task, at)?;
-    messages::post(tx, task, &said::blocked(task, why), at)
-}
-
-/// Freezes a repository by `orch`'s own rules (SHIP-7). Returns whether that is new.
-pub fn freeze_repo(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, at: i64) -> Result<bool> {
-    freeze(tx, repo, why, task, None, at)
-}
-
-/// Freezes a repository on a person's request. Returns whether that is new.
-pub fn freeze_by(tx: &Tx<'_>, repo: &str, why: &str, by: &By, at: i64) -> Result<bool> {
-    freeze(tx, repo, why, None, Some(by), at)
-}
-
-fn freeze(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, by: Option<&By>, at: i64) -> Result<bool> {
-    let new = tx.set_freeze(repo, why, task.map(|t| t.id), at)?;
-    if new {
-        cache::drop_base(tx, repo, at)?;
-        let n = tx.count_up(&format!("freezes/{repo}"), 1)?;
-        tx.audit(at, task.map(|t| t.id), "repo_frozen", &json!({"repo": repo, "why": why, "by": by}))?;
-        messages::alert_named(tx, AlertKind::Frozen, repo, n, why, at)?;
-        show_freeze(tx, repo, task, at)?;
-    }
-    Ok(new)
-}
-
-/// Lifts a repository's freeze. Returns whether there was one.
-pub fn unfreeze_repo(tx: &Tx<'_>, repo: &str, by: &By, at: i64) -> Result<bool> {
-    let lifted = tx.lift_freeze(repo)?;
-    if lifted {
-        cache::drop_base(tx, repo, at)?;
-        tx.audit(at, None, "repo_unfrozen", &json!({"repo": repo, "by": by}))?;
-        show_freeze(tx, repo, None, at)?;
-    }
-    Ok(lifted)
-}
-
-/// Updates the cards of a repository's tasks to name its freeze (SHIP-7). The caller updates the card of the task that
-/// caused it.
-fn show_freeze(tx: &Tx<'_>, repo: &str, about: Option<&Task>, at: i64) -> Result<()> {
-    for t in tx.open_tasks()?.iter().filter(|t| t.repo == repo && about.is_none_or(|a| a.id != t.id)) {
-        messages::card(tx, t, at)?;
-    }
-    Ok(())
-}
-
-/// Frees the repository's lease if this task holds it.
-pub fn free_lease(tx: &Tx<'_>, view: &TaskView) -> Result<bool> {
-    match &view.lease {
-        Some(l) if l.task_id == Some(view.task.id) => {
-            let freed = tx.free_lease(&l.repo, l.fence)?;
-            if freed {
-                tx.audit(
-                    view.now.wall_ms,
-                    Some(view.task.id),
-                    "lease_released",
-                    &json!({"repo": l.repo, "fence": l.fence}),
-                )?;
-            }
-            Ok(freed)
-        }
-        Some(_) | None => Ok(false),
-    }
 }

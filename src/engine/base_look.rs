@@ -3,7 +3,7 @@
 
 use super::base_job::{self, Tried, applies, digest, passed_key, row};
 use super::refused::Refused;
-use super::{Ctx, mergegate, outages, policy, projects, tick, view};
+use super::{Ctx, outages, policy, projects, steps, tick, view};
 use crate::adapters::store::StoreError;
 use crate::config::Project;
 use crate::decide::again::environment_wait;
@@ -109,7 +109,7 @@ fn failed(ctx: &mut Ctx, project: &Project, tasks: &[TaskId], times: i64, error:
     ctx.store.write(|tx| tx.set_meta(&base_job::unseen_key(project.base_name()), &json!(unseen).to_string()))?;
     if let Some(why) = Refused::why(&error) {
         for id in tasks {
-            mergegate::block(ctx, *id, &why, false)?;
+            steps::block(ctx, *id, &why, false)?;
         }
         return Ok(());
     }

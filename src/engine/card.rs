@@ -14,6 +14,12 @@ use crate::model::shown::NOT_INDEPENDENT;
 use crate::model::stage::{JobStatus, Stage};
 use crate::model::task::{Evidence, EvidenceVerdict, RunState, Task, Waiting};
 
+/// A task's card as plain text, in the language of the notifications.
+pub fn plain(ctx: &mut Ctx, id: TaskId) -> anyhow::Result<String> {
+    let data = of(ctx, id)?;
+    Ok(crate::render::card::card(&data, ctx.config.notify.locale).plain)
+}
+
 /// What the card of a task shows.
 pub fn of(ctx: &mut Ctx, id: TaskId) -> anyhow::Result<CardData> {
     let task = ctx.task(id)?;

@@ -4,7 +4,7 @@
 use super::landing::{self, Checked};
 use super::record;
 use super::services;
-use super::{Ctx, base, merge_queue as queue, mergegate, pulls, view};
+use super::{Ctx, base, merge_queue as queue, projects, pulls, steps, view};
 use crate::adapters::forge::{ForgeError, Landing as Order, MergeOutcome};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
@@ -14,8 +14,9 @@ use crate::decide::landing::Landing;
 use crate::decide::merge::{self, AfterMerge, BeforeMerge, MergeAnswer, OfDeploy, OfOpening};
 use crate::decide::transition::decide;
 use crate::model::change::Change;
-use crate::model::decision::{Decision, Effect, Gate};
+use crate::model::decision::{Decision, Gate, Procedure};
 use crate::model::deploy::Deployment;
+use crate::model::effect::Effect;
 use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::{ActionKind, Rule};
@@ -44,7 +45,9 @@ pub struct Initiated {
 pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     base::ensure(ctx, id)?;
     let Some(checked) = landing::check(ctx, id, landing::Depth::Full)? else { return Ok(()) };
-    let Checked { task, mirror, default_branch, tip, base, .. } = &checked;
+    let Checked { task, default_branch, tip, base, .. } = &checked;
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
     let contains = match &task.head_sha {
         Some(head) if checked.landing == Landing::BaseMoved => mirror.is_ancestor(tip, head)?,
         Some(_) | None => false,
@@ -55,12 +58,15 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             return void_gate(ctx, id, &format!("{default_branch} moved to {}", tip.short()));
         }
         OfOpening::TakeHeadUp => {
-            return mergegate::sync_head(ctx, task, mirror, checked.remote_head.as_ref()).map(drop);
+            let (Some(branch), Some(remote)) = (task.branch.clone(), checked.remote_head.clone()) else {
+                return Ok(());
+            };
+            return steps::effect(ctx, id, Effect::ReadHead { branch, remote, gate: None }).map(drop);
         }
         OfOpening::NotYet { why } => return landing::unsettled(ctx, task, &why),
         OfOpening::Stopped => return landing::stopped_by(ctx, id, &checked.landing).map(drop),
     };
-    let Checked { task, mirror, .. } = checked;
+    let Checked { task, .. } = checked;
     let head = task.head_sha.clone().context("the task has no pushed head")?;
     if !clear_ground(ctx, &task)? || built_again(ctx, &task, &head)? {
         return Ok(());
@@ -77,7 +83,7 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         now.halted = sentinel::halted(&root);
         let view = view::task(tx, id, &now, None)?;
         let mut t = view.task.clone();
-        if t.revision != task.revision || decide(&view, &policy) != Decision::Effect(Effect::OpenDeploy) {
+        if t.revision != task.revision || decide(&view, &policy) != Decision::Procedure(Procedure::OpenDeploy) {
             return Err(StoreError::Lost);
         }
         let lease = view.lease.as_ref().ok_or(StoreError::Lost)?;
@@ -163,7 +169,7 @@ fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     if let Some(id) = merge::stray(names.iter().map(String::as_str), &deploys) {
         let why =
             format!("deploy {id} is recorded as initiated in {}, and the database does not know it", dir.display());
-        mergegate::block(ctx, task.id, &why, true)?;
+        steps::block(ctx, task.id, &why, true)?;
         return Ok(false);
     }
     let ours = format!("baseline-{}.json", task.attempt);
@@ -221,6 +227,7 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     }
     let project = ctx.project(&task.project)?.clone();
     let message = format!("{}: {}\n\nMerged by orch as tested at {}.", task.key, clip(&task.title, 120), deploy.head);
+    let mirror = projects::mirror(ctx, &project)?;
     let order = Order {
         default_branch: &before.default_branch,
         head: &deploy.head,
@@ -235,13 +242,13 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         match services::forge_said(ctx, &project, |forge| forge.queue(number))? {
             Ok(None) => {}
             Ok(Some(queue)) => {
-                let contains = before.mirror.is_ancestor(&deploy.base, &deploy.head)?;
+                let contains = mirror.is_ancestor(&deploy.base, &deploy.head)?;
                 return queue::go_on(ctx, &task, &deploy, number, &queue, contains);
             }
             Err(e) => return answered(ctx, &task, &deploy, Err(e)),
         }
     }
-    let answer = services::forge_said(ctx, &project, |forge| forge.merge(&before.mirror, number, &order))?;
+    let answer = services::forge_said(ctx, &project, |forge| forge.merge(&mirror, number, &order))?;
     // Whatever the answer was, the current state decides (RULE-5).
     let after = landing::check(ctx, id, landing::Depth::Full)?.context("the task has no branch")?;
     if after_check(ctx, &task, &deploy, &after.landing)? {
@@ -362,13 +369,13 @@ pub(super) fn answered(
         AfterMerge::Await { what, said } => {
             if let Some(why) = super::awaits::keep(ctx, task, deploy, what, &said)? {
                 withdraw(ctx, task, deploy, &why)?;
-                mergegate::block(ctx, task.id, &why, false)?;
+                steps::block(ctx, task.id, &why, false)?;
             }
             Ok(())
         }
         AfterMerge::GiveUp { withdrawn, blocked } => {
             withdraw(ctx, task, deploy, &withdrawn)?;
-            mergegate::block(ctx, task.id, &blocked, false)
+            steps::block(ctx, task.id, &blocked, false)
         }
         AfterMerge::Unknown => answer.map(drop).context("merging; the next step looks first"),
         AfterMerge::AskAgain { why } => {
@@ -390,7 +397,7 @@ pub(super) fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str)
         > ctx.policy.undecided_max_ms
     {
         withdraw(ctx, task, deploy, &why)?;
-        return mergegate::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
+        return steps::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
     }
     ctx.report.hold(Some(task.key.as_str()), Rule::DeployResult, why);
     Ok(())

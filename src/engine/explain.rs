@@ -10,97 +10,13 @@ use crate::model::answers::Answers;
 use crate::model::board::{Intent, Logical, Resolved, local_statuses, resolve};
 use crate::model::card::Locale;
 use crate::model::decision::{Answer, Gate, Need};
+use crate::model::explained::{EvidenceShown, Explained, GateShown, IntentShown, ItemShown};
 use crate::model::ids::Key;
-use crate::model::inputs::Input;
 use crate::model::report::Rule;
 use crate::model::stage::{JobStatus, Stage};
-use crate::model::status::{HeldBy, ServiceRow};
-use crate::model::task::{Evidence, Finding, Task};
+use crate::model::task::{Evidence, Task};
 use crate::model::time::rfc3339;
 use anyhow::Result;
-use serde::Serialize;
-
-/// A task or a work item explained.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Explained {
-    pub key: String,
-    /// `None`: a work item without a task.
-    pub task: Option<i64>,
-    pub title: String,
-    pub project: String,
-    pub stage: Option<String>,
-    pub attempt: Option<i64>,
-    /// The rule that holds it; `None`: it is being worked, or the next step moves it.
-    pub held_by: Option<HeldBy>,
-    /// What the next step does or finds, in one sentence.
-    pub next: String,
-    /// What it waits for, as shown to the person who decides (ORD-5).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub wait: Vec<String>,
-    /// What would move it.
-    pub moves: Vec<String>,
-    /// The command that moves it, ready to type; null: there is nothing to do.
-    pub command: Option<String>,
-    /// The gates on leaving its stage, in order.
-    pub gates: Vec<GateShown>,
-    /// The changed verdict inputs, which decide what CI means, once they are listed for the head (BND-5).
-    pub inputs: Vec<Input>,
-    /// What the developer has to fix.
-    pub findings: Vec<Finding>,
-    /// The work item on its board, as last read.
-    pub item: Option<ItemShown>,
-    /// Its title or text on the board has changed: the task keeps working with what it started from (BRD-3).
-    pub edited: bool,
-    /// The last lines of what fails on its base, if that holds it.
-    pub base: Vec<String>,
-    /// The services of its project that are unavailable now.
-    pub services_down: Vec<ServiceRow>,
-}
-
-/// A gate's answer now, with the rows it has to read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct GateShown {
-    pub gate: Gate,
-    /// `pass`, `fail`, `stale`, `stuck`, `undecided`.
-    pub answer: &'static str,
-    pub why: String,
-    /// The newest rows first.
-    pub evidence: Vec<EvidenceShown>,
-}
-
-/// An evidence row.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EvidenceShown {
-    pub id: i64,
-    pub verdict: String,
-    pub commit: String,
-    pub attempt: i64,
-    pub run: Option<i64>,
-    /// Made in the present stay in the stage.
-    pub present: bool,
-    pub why: String,
-}
-
-/// A work item.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ItemShown {
-    pub status: Option<String>,
-    pub group: Option<String>,
-    /// The note that the board does not know its status.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// What was made of its statuses, newest first.
-    pub intents: Vec<IntentShown>,
-}
-
-/// An intent and what became of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct IntentShown {
-    pub intent: String,
-    pub state: String,
-    pub reason: Option<String>,
-    pub seen_at: String,
-}
 
 const ROWS: usize = 5;
 const INTENTS: u32 = 5;
@@ -235,7 +151,7 @@ fn gate(gate: Gate, facts: &Facts<'_>) -> GateShown {
             let needs = match need {
                 Need::Job(_) => "a job is needed",
                 Need::Person(_) => "a person decides",
-                Need::Effect(_) => "the next step looks",
+                Need::Procedure(_) => "the next step looks",
                 Need::Wait { .. } => "it waits",
             };
             ("undecided", format!("{why} ({needs})"))

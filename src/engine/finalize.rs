@@ -3,12 +3,14 @@
 
 use super::agent::Site;
 use super::left::{self, Taken};
+use super::perform::branch;
 use super::record;
 use super::refused::{self, Kept, Refused};
 use super::services::{self, Access};
 use super::settle::{End, NewHead, Settlement};
 use super::{Ctx, approval, cache, judge, landing, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
+use crate::decide::report::gate::mover;
 use crate::decide::run_end::{self, Who};
 use crate::model::branch_write::BranchWrite;
 use crate::model::card::AlertKind;
@@ -118,7 +120,7 @@ fn settlement(
         })?;
     }
     let mut refused = None;
-    let pr = match pulls::open(ctx, &site.project, task, &site.ground.default_branch, head) {
+    let pr = match pulls::open(ctx, task, &site.ground.default_branch, head) {
         Ok(pr) => pr,
         // The run is done and is not repeated; only opening the pull request is retried (ORD-1).
         Err(e) if let Some(answer) = refused::answer(&e) => {
@@ -268,7 +270,7 @@ fn moved(ctx: &mut Ctx, site: &Site, head_there: Option<Sha>) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
     let stale = approval::changed(&site.ground.mirror, &rows, task, &sha, &tree)?;
-    let by = landing::mover(ctx, task, &sha)?;
+    let by = mover(&branch::pushed(ctx, task)?, task.head_sha.as_ref(), &sha);
     ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
         if let Some(row) = &stale {

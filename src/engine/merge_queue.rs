@@ -2,13 +2,12 @@
 //! first. Landing itself is seen in git, as every landing is (RULE-5).
 
 use super::deploy::{answered, back_to_gate, not_yet, withdraw};
-use super::{Ctx, awaits, mergegate, services};
+use super::{Ctx, awaits, services, steps};
 use crate::adapters::forge::ForgeError;
 use crate::decide::merge_queue::{self as rule, Step};
-use crate::model::evidence::EvidenceDetail;
 use crate::model::landing::Awaited;
 use crate::model::rules::Queue;
-use crate::model::task::{Deploy, EvidenceVerdict, Finding, Task};
+use crate::model::task::{Deploy, Task};
 use anyhow::Result;
 
 /// The row that says that a deploy's pull request may be in the queue. Written before it enters, so that nothing that is
@@ -48,17 +47,14 @@ fn enter(ctx: &mut Ctx, task: &Task, deploy: &Deploy, number: i64) -> Result<()>
 fn wait(ctx: &mut Ctx, task: &Task, deploy: &Deploy, what: Awaited, said: &str) -> Result<()> {
     let Some(why) = awaits::keep(ctx, task, deploy, what, said)? else { return Ok(()) };
     withdraw(ctx, task, deploy, &why)?;
-    mergegate::block(ctx, task.id, &why, false)
+    steps::block(ctx, task.id, &why, false)
 }
 
 /// What failed in the queue is a red CI of the commit that would have landed: the work goes back, with the reason.
 fn thrown_out(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
     withdraw(ctx, task, deploy, why)?;
-    let task = ctx.task(task.id)?;
-    let text = format!("{why}. The pull request's page shows which check it was.");
-    let findings = vec![Finding { source: "ci".to_owned(), text }];
-    let detail = EvidenceDetail::Mergeable { fence: deploy.fence, base: deploy.base.clone(), findings };
-    mergegate::record(ctx, &task, deploy.fence, EvidenceVerdict::Fail, why, detail)
+    let status = ctx.project(&task.project).is_ok_and(|p| p.forge.posts_statuses());
+    steps::record(ctx, task.id, rule::thrown_out(&ctx.task(task.id)?, deploy, why, status))
 }
 
 fn may_land(ctx: &mut Ctx, task: &Task, deploy: &Deploy) -> Result<()> {

@@ -1,20 +1,13 @@
-//! Pull requests on a forge: opened once there is something to show, held when a person changed them, closed if a merge
-//! left them open (SHIP-5, RULE-31).
+//! Pull requests on a forge: opened once there is something to show, closed if a merge left them open (SHIP-5).
 
-use super::record;
-use super::{Ctx, base, messages, projects, services};
+use super::{Ctx, perform, services, steps};
 use crate::adapters::forge::{ForgeError, PullState};
 use crate::adapters::store::{StoreError, Tx};
-use crate::config::Project;
 use crate::decide::merge;
-use crate::model::card::AlertKind;
-use crate::model::change::Change;
-use crate::model::ids::{Sha, TaskId};
-use crate::model::refusal::Asked;
-use crate::model::report::{ActionKind, Rule};
+use crate::decide::report::gate;
+use crate::model::ids::Sha;
+use crate::model::report::ActionKind;
 use crate::model::task::{PullRef, Task};
-use crate::model::text::clip;
-use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
 
@@ -23,84 +16,18 @@ const TIDY: &str = "pr_tidied";
 
 /// Opens the branch's one pull request once there is something to show; `None`: one exists, or there is nothing to
 /// show.
-pub fn open(
-    ctx: &mut Ctx,
-    project: &Project,
-    task: &Task,
-    default_branch: &str,
-    head: &Sha,
-) -> Result<Option<PullRef>> {
+pub fn open(ctx: &mut Ctx, task: &Task, default_branch: &str, head: &Sha) -> Result<Option<PullRef>> {
     if !merge::pull_is_due(task, head) {
         return Ok(None);
     }
-    let branch = task.branch.clone().unwrap_or_default();
-    let key = format!("t{}/a{}/open-pr", task.id, task.attempt);
+    let wanted = gate::new_pull(task, default_branch);
+    let intent = json!({"branch": wanted.branch});
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();
-    ctx.store.write(|tx| tx.intend(&key, Some(task.id), "pr_opened", &json!({"branch": branch}), &me, at).map(drop))?;
-    let title = format!("{}: {}", task.key, clip(&task.title, 200));
-    let link = projects::item_url(ctx, task)?.map_or_else(String::new, |url| format!(" ({url})"));
-    let body = format!("Work item {}{link}.\n\n<!-- orch:t{} -->", task.key, task.id);
-    let pull = services::forge(ctx, project, |forge| forge.open_pull(&branch, default_branch, &title, &body))?;
-    let number = if pull.number == 0 { task.id.0 } else { pull.number };
-    let at = ctx.now().stamp.wall_ms;
-    ctx.store.write(|tx| {
-        tx.record_outcome(&key, &json!({"number": number, "url": pull.url}), at)?;
-        tx.audit(at, Some(task.id), "pr_opened", &json!({"number": number, "url": pull.url})).map(drop)
-    })?;
-    ctx.report.did(ActionKind::PrOpened, Some(task.key.as_str()), json!({"number": number, "url": pull.url}));
-    Ok(Some(PullRef { number, url: pull.url }))
-}
-
-/// The task with its pull request, which is opened now if an outage prevented that earlier.
-pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str, head: &Sha) -> Result<Task> {
-    if task.pr.is_some() || !project.forge.is_remote() {
-        return Ok(task);
-    }
-    let Some(made) = open(ctx, project, &task, default_branch, head)? else { return Ok(task) };
-    let at = ctx.now().stamp.wall_ms;
-    let id = task.id;
-    Ok(ctx.store.write(|tx| {
-        let mut t = tx.task(id)?;
-        record::changes(tx, &mut t, [Change::Pull(Some(made)), Change::NotRefused(Asked::OpenPull)], at)?;
-        Ok::<_, StoreError>(t)
-    })?)
-}
-
-/// Opens a pull request that the forge refused before (ORD-1).
-pub fn again(ctx: &mut Ctx, id: TaskId) -> Result<()> {
-    let ground = base::ensure(ctx, id)?;
-    let Some(head) = ground.task.head_sha.clone() else { return Ok(()) };
-    let project = ctx.project(&ground.task.project)?.clone();
-    ensure(ctx, &project, ground.task, &ground.default_branch, &head).map(drop)
-}
-
-/// Holds a task whose pull request or branch somebody else withdrew or merged, with one alert (RULE-31).
-pub fn hold(ctx: &mut Ctx, id: TaskId, cause: &Withdrawal) -> Result<()> {
-    let at = ctx.now().stamp.wall_ms;
-    let why = cause.to_string();
-    let (key, held, frozen) = ctx.store.write(|tx| {
-        let mut t = tx.task(id)?;
-        let key = t.key.to_string();
-        if t.withdrawn.is_some() {
-            return Ok((key, false, false));
-        }
-        record::change(tx, &mut t, Change::Withdrawal(Some(cause.clone())), at)?;
-        tx.audit(at, Some(id), "withdrawn", &json!({"pr": t.pr.as_ref().map(|p| p.number), "why": why}))?;
-        let n = tx.count_up(&format!("withdrawals/{id}"), 1)?;
-        messages::alert(tx, &t, AlertKind::Withdrawn, n, &cause.advice(&t.key), at)?;
-        messages::card(tx, &t, at)?;
-        let frozen = cause.freezes() && super::apply::freeze_repo(tx, &t.repo, &why, Some(&t), at)?;
-        Ok::<_, StoreError>((key, true, frozen))
-    })?;
-    if held {
-        ctx.report.hold(Some(&key), Rule::Withdrawn, why.clone());
-        ctx.report.changed = true;
-    }
-    if frozen {
-        ctx.report.did(ActionKind::RepoFrozen, Some(&key), json!({"why": why}));
-    }
-    Ok(())
+    ctx.store.write(|tx| tx.intend(&wanted.key, Some(task.id), "pr_opened", &intent, &me, at).map(drop))?;
+    let made = perform::pull::open(ctx, task, &wanted)?;
+    steps::record(ctx, task.id, gate::pull_opened(&wanted, &made))?;
+    Ok(Some(made))
 }
 
 /// In the transaction that records a landing: marks the pull request for closing, since it may still be open (SHIP-5).

@@ -1,14 +1,14 @@
 //! The results of an attempt that are neither success nor outage: a refusal until a person acts, work kept until the
 //! remote accepts it, and a *no* of the forge that is retried within a bound (ORD-1, RULE-45, RULE-48).
 
-use super::{Ctx, apply, outages, record, view};
+use super::{Ctx, outages, record, view};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
 use crate::adapters::sentinel::Occupied;
 use crate::adapters::store::StoreError;
 use crate::decide::refused as decide;
 use crate::model::change::Change;
-use crate::model::decision::{Decision, Effect};
+use crate::model::decision::{Decision, Procedure};
 use crate::model::ids::TaskId;
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{Cause, Task};
@@ -83,7 +83,7 @@ pub fn answer(e: &anyhow::Error) -> Option<String> {
 }
 
 /// Holds a task whose effect was refused, or blocks it past the bound. Its lease is given back meanwhile.
-pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Effect, answer: &str) -> Result<Decision> {
+pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Procedure, answer: &str) -> Result<Decision> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let bounds = ctx.policy.effects;
@@ -95,11 +95,11 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Effect, answer: &str) -> Result<D
         match &blocked {
             Some(why) => {
                 task.apply(Change::Refused(noted))?;
-                apply::block(tx, &view, &mut task, why, None, at)?;
+                record::block(tx, &view, &mut task, why, None, at)?;
             }
             None => {
                 if task.critical.is_none() {
-                    apply::free_lease(tx, &view)?;
+                    record::free_lease(tx, &view)?;
                 }
                 let first = noted.tries == 1;
                 record::change(tx, &mut task, Change::Refused(noted), at)?;
@@ -119,7 +119,7 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Effect, answer: &str) -> Result<D
 }
 
 /// After an attempt: the effect is no longer refused, or nobody answered, so no bound runs.
-pub fn over(ctx: &mut Ctx, before: &Task, effect: Effect, outage: bool) -> Result<()> {
+pub fn over(ctx: &mut Ctx, before: &Task, effect: Procedure, outage: bool) -> Result<()> {
     if before.refused.is_none() {
         return Ok(());
     }

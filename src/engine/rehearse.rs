@@ -2,59 +2,29 @@
 //! shows what the next real step does (CLI-2). Nothing outside is changed.
 
 use super::record;
+use super::steps::Ran;
 use super::{Ctx, base, inputs, outbox};
-use crate::adapters::store::{NewEvidence, OutboxRow, Sink, StoreError};
+use crate::adapters::store::{OutboxRow, Sink, StoreError};
 use crate::decide::merge;
 use crate::model::change::Change;
-use crate::model::decision::{Effect, Gate};
-use crate::model::evidence::EvidenceDetail;
+use crate::model::decision::Procedure;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
-use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
+use crate::model::task::{Deploy, DeployState, Task};
 use anyhow::Result;
 use serde_json::json;
 
 /// Simulates one effect. `false`: it would do nothing, and the decision stays.
-pub fn play(ctx: &mut Ctx, id: TaskId, effect: Effect) -> Result<bool> {
+pub fn play(ctx: &mut Ctx, id: TaskId, effect: Procedure) -> Result<bool> {
     let task = ctx.task(id)?;
     match effect {
-        Effect::MergeGate => merge_gate(ctx, &task),
+        Procedure::MergeGate | Procedure::OpenPull => Ok(super::steps::run(ctx, id, effect)? == Ran::Whole),
         // It reads the mirror, and writes to the copy.
-        Effect::VerdictInputs => inputs::record(ctx, id),
-        Effect::OpenDeploy => open(ctx, &task),
-        Effect::Land => land(ctx, &task),
-        // What the forge would say now is unknown here.
-        Effect::OpenPull => Ok(false),
-        Effect::CompleteStop => stop(ctx, &task),
+        Procedure::VerdictInputs => inputs::record(ctx, id),
+        Procedure::OpenDeploy => open(ctx, &task),
+        Procedure::Land => land(ctx, &task),
+        Procedure::CompleteStop => stop(ctx, &task),
     }
-}
-
-fn merge_gate(ctx: &mut Ctx, task: &Task) -> Result<bool> {
-    let now = ctx.now();
-    let me = ctx.me.clone();
-    let (Some(head), Some(tip)) = (task.head_sha.clone(), task.base_sha.clone()) else { return Ok(false) };
-    let taken = ctx.store.write(|tx| {
-        let before = tx.lease(&task.repo)?.and_then(|l| l.task_id);
-        let Some(held) = tx.take_lease(&task.repo, task.id, &me, 0, &now.stamp)? else { return Ok(None) };
-        let row = NewEvidence {
-            gate: Gate::BranchMergeable.as_str(),
-            run_id: None,
-            sha: head.clone(),
-            code_tree: task.head_tree.clone().unwrap_or_default(),
-            verdict: EvidenceVerdict::Pass,
-            why: format!("{} as far as it is known here", head.short()),
-            detail: EvidenceDetail::Mergeable { fence: held.fence, base: tip, findings: Vec::new() },
-        };
-        tx.add_evidence(task, &row, now.stamp.wall_ms)?;
-        record::touch(tx, &mut task.clone(), now.stamp.wall_ms)?;
-        Ok::<_, StoreError>(Some((held, before != Some(task.id))))
-    })?;
-    let Some((held, new)) = taken else { return Ok(false) };
-    if new {
-        let detail = json!({"repo": held.repo, "fence": held.fence});
-        ctx.report.did(ActionKind::LeaseAcquired, Some(task.key.as_str()), detail);
-    }
-    Ok(true)
 }
 
 fn open(ctx: &mut Ctx, task: &Task) -> Result<bool> {

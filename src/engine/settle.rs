@@ -109,7 +109,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         {
             let view = view::task(tx, run.task_id, &now, None)?;
             let mut t = view.task.clone();
-            apply::block(tx, &view, &mut t, why, None, at)?;
+            record::block(tx, &view, &mut t, why, None, at)?;
             actions.push(ActionLine::new(ActionKind::TaskBlocked, Some(task.key.as_str()), json!({"why": why})));
         }
         let driven = apply::drive(tx, run.task_id, &policy, &now, auto)?;

@@ -69,8 +69,7 @@ pub fn run(
         own.iter().for_each(&mut *each);
         results.extend(own);
     }
-    let wall = ctx.now().stamp.wall_ms;
-    let today = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::from_millisecond(wall).unwrap_or_default()).date();
+    let today = ctx.now().stamp.today();
     let rules = FoldRules { planned: &planned, allowed: &allowed, tolerance: order.tolerance, today };
     let folded = fold(&results, &rules);
     Ok((results, folded))

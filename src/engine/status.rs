@@ -1,12 +1,14 @@
 //! What `status` shows (CLI-3): one read of the database, HALT and the disk. Changes nothing and uses no network.
 
 use super::paths::Paths;
-use super::{Ctx, Moment, boards, cluster, standing};
+use super::{Ctx, Moment, boards, cluster, projects, standing};
+use crate::adapters::board::Scope as Listed;
 use crate::adapters::disk;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{CostSum, Result as StoreResult, Tx};
 use crate::config::{Project, Scope};
 use crate::decide::outages::Pause;
+use crate::model::board::{Logical, fold};
 use crate::model::confine::{Held, RunConfinement};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
@@ -355,4 +357,21 @@ fn confinement(all: &[RunConfinement]) -> Vec<ConfinementRow> {
 /// Unknown is never zero: if runs ended and none reported its cost, there is no number.
 fn usd(cost: CostSum) -> Option<f64> {
     (cost.known > 0 || cost.unknown == 0).then(|| dollars(cost.micros))
+}
+
+/// Work items of local boards that the next step picks up; unreadable ones are left out.
+pub fn pending(ctx: &Ctx) -> Vec<String> {
+    let mut keys = Vec::new();
+    for project in &ctx.config.projects {
+        if project.board.is_remote() {
+            continue;
+        }
+        let names = projects::status_names(project);
+        let wanted = names.get(&Logical::ToAnalyse).map_or(Logical::ToAnalyse.default_name(), String::as_str);
+        let listing = projects::plain_board(&ctx.config, project)
+            .and_then(|board| Ok(board.list(&[], &Listed::All { cursor: None }, &|| true)?));
+        let found = listing.map(|l| l.items).unwrap_or_default();
+        keys.extend(found.into_iter().filter(|i| fold(&i.status_id) == fold(wanted)).map(|i| i.key.to_string()));
+    }
+    keys
 }

@@ -3,7 +3,7 @@
 
 use super::record;
 use super::services::{self, Access};
-use super::{Ctx, apply, artefacts, base, cluster, lease, messages, projects, tree};
+use super::{Ctx, artefacts, base, cluster, lease, messages, projects, tree};
 use crate::adapters::forge::PullState;
 use crate::adapters::git::{DeleteOutcome, files::remove};
 use crate::adapters::store::{StoreError, Tx};
@@ -247,7 +247,7 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
         if task.stage.is_terminal() {
             return Err(StoreError::Lost);
         }
-        apply::free_lease(tx, &view)?;
+        record::free_lease(tx, &view)?;
         record::change(tx, &mut task, Change::Move(Move::Cancel { at }), at)?;
         tx.tombstone(id)?;
         tx.item_ended(&task.project, &task.item_id)?;
@@ -255,7 +255,7 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
         let audited = json!({"stage": task.stopped_stage, "reason": task.stop_reason, "landed": landed});
         tx.audit(at, Some(id), "task_cancelled", &audited)?;
         if let Some(why) = &freeze {
-            apply::freeze_repo(tx, &task.repo, why, Some(&task), at)?;
+            record::freeze_repo(tx, &task.repo, why, Some(&task), at)?;
         }
         messages::show(tx, &task, at)?;
         messages::alert(tx, &task, AlertKind::Cancelled, 1, &detail, at)?;

@@ -272,7 +272,7 @@ fn defer(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<bo
         let mut task = view.task.clone();
         let way_out =
             format!("{why}; what the agent left is kept: `orch retry {}` pushes it, and no agent starts", task.key);
-        super::apply::block(tx, &view, &mut task, &way_out, None, at)?;
+        super::record::block(tx, &view, &mut task, &way_out, None, at)?;
         Ok::<_, StoreError>(Some(Some((task.key.to_string(), way_out))))
     });
     match done {

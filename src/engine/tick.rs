@@ -208,7 +208,7 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
     {
         give_back_start(ctx, &run, c, &e)?;
         if let Some(why) = super::refused::Refused::why(&e) {
-            return super::mergegate::block(ctx, c.task, &why, false);
+            return super::steps::block(ctx, c.task, &why, false);
         }
         let owner = ctx.task(c.task)?.project;
         let project = ctx.project(&owner)?.clone();

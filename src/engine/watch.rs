@@ -6,7 +6,7 @@ use super::area::Folders;
 use super::record;
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
-use super::{Ctx, apply, messages, projects};
+use super::{Ctx, messages, projects};
 use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::confine::Boundary;
 use crate::adapters::git::{CheckoutPlan, Documents};
@@ -276,7 +276,7 @@ pub fn close(
             messages::alert(tx, &t, AlertKind::Degraded, t.attempt, detail, at)?;
         }
         if let Some(why) = &freeze {
-            apply::freeze_repo(tx, &t.repo, why, Some(&t), at)?;
+            record::freeze_repo(tx, &t.repo, why, Some(&t), at)?;
         }
         Ok(())
     });

@@ -68,13 +68,13 @@ pub enum Answer {
 pub enum Need {
     Job(NewJob),
     Person(Waiting),
-    Effect(Effect),
+    Procedure(Procedure),
     Wait { rule: Rule, until: Option<i64> },
 }
 
 words! {
     /// What the step itself does outside the database (long work is a job).
-    Effect {
+    Procedure {
         /// Take the lease, update the branch onto the default branch, record what was seen.
         MergeGate = "merge_gate",
         /// List what decides the meaning of CI and differs between base and head (BND-5).
@@ -90,7 +90,7 @@ words! {
     }
 }
 
-impl Effect {
+impl Procedure {
     /// Whether it follows `.orch.yaml` (`merge.update`, `merge.method`). Where that file is invalid, the installation's
     /// setting does not replace it (ORD-3). An open window settles its own case: the merge itself checks the file.
     pub fn is_by_repository(self) -> bool {
@@ -147,7 +147,7 @@ pub enum Decision {
         why: String,
         watch: bool,
     },
-    Effect(Effect),
+    Procedure(Procedure),
 }
 
 impl Decision {
@@ -163,7 +163,7 @@ impl Decision {
             | Self::Return { .. }
             | Self::Block { .. }
             | Self::Finish { .. }
-            | Self::Effect(_) => None,
+            | Self::Procedure(_) => None,
         }
     }
 
@@ -178,7 +178,7 @@ impl Decision {
             | Self::Block { .. } => true,
             Self::Enqueue(job) => job.kind == JobKind::Agent,
             // A question to a person, or the label's answer, follows at once.
-            Self::Effect(effect) => *effect == Effect::VerdictInputs,
+            Self::Procedure(effect) => *effect == Procedure::VerdictInputs,
             Self::Hold { .. } | Self::Finish { .. } => false,
         }
     }
@@ -186,7 +186,7 @@ impl Decision {
     /// Whether the next action follows `.orch.yaml` on the default branch, or waits until that file is valid (ORD-3).
     pub fn is_by_repository(&self) -> bool {
         match self {
-            Self::Effect(effect) => effect.is_by_repository() || *effect == Effect::Land,
+            Self::Procedure(effect) => effect.is_by_repository() || *effect == Procedure::Land,
             Self::Hold { rule, .. } => *rule == Rule::Configuration,
             Self::Enqueue(_)
             | Self::Park { .. }
@@ -211,7 +211,7 @@ impl Decision {
             Self::Return { .. } => "return",
             Self::Block { .. } => "block",
             Self::Finish { .. } => "finish",
-            Self::Effect(_) => "effect",
+            Self::Procedure(_) => "effect",
         }
     }
 }

@@ -1,11 +1,24 @@
 //! What an evidence row rests on in addition to its verdict: one shape for each writer, separated by `kind`.
 
-use super::ids::Sha;
+use super::ids::{RunId, Sha};
 use super::inputs::Input;
 use super::stage::Stage;
-use super::task::{BoundFile, Finding};
+use super::task::{BoundFile, EvidenceVerdict, Finding};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// A verdict to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvidence {
+    pub gate: &'static str,
+    pub run_id: Option<RunId>,
+    /// The commit judged.
+    pub sha: Sha,
+    pub code_tree: String,
+    pub verdict: EvidenceVerdict,
+    pub why: String,
+    pub detail: EvidenceDetail,
+}
 
 /// The detail of one row; it has only what a row can contain.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

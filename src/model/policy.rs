@@ -1,5 +1,6 @@
 //! What the configuration means for decisions, as plain data: the engine builds it, `decide` reads it.
 
+use super::sides::Update;
 use super::stage::{Agent, Stage};
 use super::task::Waiting;
 use std::collections::BTreeMap;
@@ -48,6 +49,14 @@ pub struct ProjectPolicy {
     /// In the scope of the serial gate (and the gate on).
     pub serial: bool,
     pub freeze_on_degraded: bool,
+    /// Its branches are on a service with pull requests.
+    pub remote_forge: bool,
+    /// Gates are shown as commit statuses (RULE-42).
+    pub posts_statuses: bool,
+    /// `merge.update`.
+    pub update: Update,
+    /// `deploy.artefacts_after_merge: none`: the work item's documents don't land (ORD-6).
+    pub leaves_out: bool,
     /// `deploy.artefacts_after_merge: branch`.
     pub artefacts_on_branch: bool,
     /// `merge.delete_branch`.

@@ -24,6 +24,12 @@ impl Stamp {
     pub fn rfc3339(&self) -> String {
         rfc3339(self.wall_ms)
     }
+
+    /// The day in UTC, for expiry dates.
+    pub fn today(&self) -> jiff::civil::Date {
+        let at = jiff::Timestamp::from_millisecond(self.wall_ms).unwrap_or_default();
+        jiff::tz::Offset::UTC.to_datetime(at).date()
+    }
 }
 
 /// The beginning of a day (UTC), in wall milliseconds.

@@ -46,9 +46,7 @@ impl View {
 
     /// An RFC 3339 time in the reader's time zone. Any other text is returned unchanged.
     pub fn local(&self, rfc3339: &str) -> String {
-        let Some(ms) = parse_rfc3339(rfc3339) else { return clip(rfc3339, 40) };
-        let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_zoned_datetime(self.zone.clone());
-        at.strftime("%Y-%m-%d %H:%M:%S").to_string()
+        super::cells::local(rfc3339, &self.zone)
     }
 
     fn age(&self, rfc3339: &str) -> String {

@@ -1,5 +1,8 @@
-//! Measures text in terminal cells: a wide character takes two, a combining one none (DSK-1).
+//! Text for a terminal, measured in cells: a wide character takes two, a combining one none (DSK-1).
 
+use crate::model::text::clip;
+use crate::model::time::parse_rfc3339;
+use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthChar;
 
 /// Cells that a text takes on one line. Control characters take none.
@@ -72,6 +75,29 @@ pub fn age(ms: i64) -> String {
         3600..=86_399 => format!("{} h", s / 3600),
         _ => format!("{} d", s / 86_400),
     }
+}
+
+/// An RFC 3339 time in the reader's time zone (CLI-5). Any other text is returned, cut.
+pub fn local(rfc3339: &str, zone: &TimeZone) -> String {
+    let Some(ms) = parse_rfc3339(rfc3339) else { return clip(rfc3339, 40) };
+    let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_zoned_datetime(zone.clone());
+    at.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// Columns under a header, without lines. `width`: wrap to the terminal's width; `None`: no wrapping.
+pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, width: Option<usize>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    if let Some(width) = width {
+        let width = u16::try_from(width.max(40)).unwrap_or(u16::MAX);
+        table.set_width(width).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    }
+    table.set_header(head.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    let lines: Vec<String> = table.lines().map(|l| l.strip_prefix(' ').unwrap_or(&l).trim_end().to_owned()).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]

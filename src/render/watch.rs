@@ -3,7 +3,7 @@
 use super::evidence::{ArtefactHead, cell, front_matter};
 use crate::model::seen::{Seen, judge};
 use crate::model::watch::{Classification, ErrorReading, Probe, RevisionAnswer, WatchPolicy, WatchRecord};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 fn word(seen: &Seen) -> &'static str {
     match seen {
@@ -43,7 +43,7 @@ pub fn verdict_line(c: &Classification) -> String {
 }
 
 /// The JSON entries of a record's probes.
-pub fn probes_json(probes: &[Probe], revision: Option<&str>) -> Value {
+fn probes_json(probes: &[Probe], revision: Option<&str>) -> Value {
     let entry = |p: &Probe| {
         let seen = judge(p, revision);
         let errors = match &p.errors {
@@ -63,6 +63,19 @@ pub fn probes_json(probes: &[Probe], revision: Option<&str>) -> Value {
         })
     };
     Value::Array(probes.iter().map(entry).collect())
+}
+
+/// The step's own JSON fields; `verdict` and `classification` are the same word (SHIP-6).
+pub fn fields(record: &WatchRecord, c: &Classification) -> Map<String, Value> {
+    let word = c.status().map_or("PENDING", |s| s.as_str());
+    let probes = probes_json(&record.probes, record.revision.as_deref());
+    let of = [("verdict", json!(word)), ("classification", json!(word)), ("why", json!(c.why())), ("probes", probes)];
+    of.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+}
+
+/// The number of probes, if every one of them was clean.
+pub fn all_clean(record: &WatchRecord) -> Option<usize> {
+    record.probes.iter().all(|p| judge(p, None) == Seen::Well).then_some(record.probes.len())
 }
 
 /// What a number of clean probes proves and what it does not. By the rule of three, n probes without a failure leave,

@@ -1,9 +1,11 @@
 //! What all commands have in common (CLI-1, CLI-5): the output on a failure, signals, closed pipes, letter case.
 
-use crate::support::seeded::{ONE, Seeded, change, task};
+use crate::support::seeded::{ONE, Seeded, change, read_until, task};
 use orch::adapters::store::{NewOutbox, Sink};
 use orch::model::stage::Stage;
 use serde_json::{Value, json};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -74,6 +76,35 @@ fn a_closed_stdout_is_no_error() {
             .unwrap();
         assert_eq!((out.status.code(), out.stderr.len()), (Some(0), 0), "{args:?}");
     }
+}
+
+/// CLI-5: what takes over a second is shown on a terminal until the first output, and elsewhere not at all.
+#[test]
+fn long_work_is_shown_on_a_terminal_until_it_prints() {
+    let world = Seeded::new(ONE);
+    let site = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", site.local_addr().unwrap());
+    let args = ["post-deploy-probe", "--url", &url, "--count", "1", "--interval", "0"];
+    let answer = |mut asked: TcpStream| {
+        read_until(&mut asked, "\r\n\r\n");
+        asked.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    };
+    let mut child = world.terminal(&format!("exec {} {}", crate::support::ORCH, args.join(" ")));
+    let mut out = child.stdout.take().unwrap();
+    let (asked, _) = site.accept().unwrap();
+    let seen = read_until(&mut out, "probing");
+    assert!(!seen.contains("ms"), "before anything was printed: {seen}");
+    answer(asked);
+    let rest = std::io::read_to_string(out).unwrap();
+    let (line, printed) = rest.split_once("  1  ").unwrap();
+    assert!(line.contains("\x1b[2K"), "the line is cleared before the first output: {rest:?}");
+    assert!(printed.contains("VERDICT HEALTHY") && !printed.contains("probing"), "{rest:?}");
+    assert!(child.wait().unwrap().success());
+    let (code, out, err) = std::thread::scope(|s| {
+        s.spawn(|| answer(site.accept().unwrap().0));
+        world.orch(&args)
+    });
+    assert!(code == 0 && out.contains("VERDICT HEALTHY") && err.is_empty(), "{out} {err}");
 }
 
 #[test]

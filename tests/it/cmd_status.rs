@@ -1,6 +1,6 @@
 //! `orch status` on the binary (CLI-3).
 
-use crate::support::seeded::{ONE, Seeded, change, task};
+use crate::support::seeded::{ONE, Seeded, change, read_until, task};
 use orch::adapters::process;
 use orch::adapters::store::NewEvidence;
 use orch::cli::clock;
@@ -296,30 +296,18 @@ fn colour_obeys_the_flag_then_force_then_no_color_and_json_has_none() {
 
 #[test]
 fn watch_needs_a_terminal_and_gives_it_back_at_a_signal() {
-    use std::io::{BufRead, BufReader, Read};
-    use std::process::{Command, Stdio};
     let world = Seeded::new(ONE);
     let (code, out, err) = world.orch(&["status", "--watch"]);
     assert!((code, out.as_str()) == (2, "") && err.contains("needs a terminal"), "{code} {out} {err}");
-    let line = format!("echo pid $$; exec {} status --watch", crate::support::ORCH);
-    let mut command = Command::new("script");
-    command.current_dir(world.path()).args(["-qec", &line, "/dev/null"]).env("HOME", world.path());
-    command.env("ORCH_CONFIG", "orch.yaml");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut first = String::new();
-    out.read_line(&mut first).unwrap();
-    let pid = first.trim().strip_prefix("pid ").unwrap().to_owned();
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"No task yet") {
-        let mut byte = [0];
-        assert_eq!(out.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&seen));
-        seen.push(byte[0]);
-    }
-    assert!(seen.starts_with(b"\x1b[?1049h\x1b[?25l"), "{}", String::from_utf8_lossy(&seen));
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    out.read_to_end(&mut seen).unwrap();
-    assert!(seen.ends_with(b"\x1b[?25h\x1b[?1049l"), "{}", String::from_utf8_lossy(&seen));
+    let mut child = world.terminal(&format!("echo pid $$; exec {} status --watch", crate::support::ORCH));
+    let mut out = child.stdout.take().unwrap();
+    let first = read_until(&mut out, "\n");
+    let pid = first.trim().strip_prefix("pid ").unwrap();
+    let seen = read_until(&mut out, "No task yet");
+    assert!(seen.starts_with("\x1b[?1049h\x1b[?25l"), "{seen}");
+    assert!(std::process::Command::new("kill").args(["-TERM", pid]).status().unwrap().success());
+    let rest = std::io::read_to_string(out).unwrap();
+    assert!(rest.ends_with("\x1b[?25h\x1b[?1049l"), "{rest}");
     assert!(child.wait().unwrap().success());
 }
 

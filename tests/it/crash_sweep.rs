@@ -4,7 +4,8 @@
 //!
 //! `ORCH_SWEEP` = `all`, or how many points per scenario (default 2); `ORCH_SWEEP_SEED`; `ORCH_SWEEP_SCENARIO`
 //! (`deploy`, `build`, `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on;
-//! `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`: see `scripts/crash-sweep`.
+//! `ORCH_SWEEP_EVERY=K` kills each world of `deploy` and `build` again at every K-th point after its first, so that K
+//! worlds reach every point; `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`: see `scripts/crash-sweep`.
 #![cfg(feature = "failpoints")]
 
 use crate::support::crash::{Dice, Plan, World, said};
@@ -25,6 +26,11 @@ fn text(name: &str) -> Option<String> {
 
 fn number(name: &str, default: u64) -> u64 {
     text(name).and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// After how many points a world is killed again; `None`: it is killed once.
+fn every() -> Option<u64> {
+    text("ORCH_SWEEP_EVERY").and_then(|v| v.parse().ok()).filter(|k| *k > 0)
 }
 
 /// How long one part of a scenario may take; more than it needs on a busy machine.
@@ -119,7 +125,8 @@ impl Scenario {
         });
         let count = world.path("points.log");
         let mut env = vec![("ORCH_FAILPOINT_COUNT".to_owned(), count.display().to_string())];
-        env.extend(arm.map(|n| ("ORCH_FAILPOINT_KILL".to_owned(), n.to_string())));
+        let again = every().filter(|_| self.stop.is_none()).map_or_else(String::new, |k| format!("+{k}"));
+        env.extend(arm.map(|n| ("ORCH_FAILPOINT_KILL".to_owned(), format!("{n}{again}"))));
         world.new_item("AA", "one thing");
         if self.stop.is_none() {
             world.env = env.clone();
@@ -264,7 +271,8 @@ fn every_point_swept_ends_as_undisturbed() {
         assert!(faults.is_empty(), "undisturbed: {faults}");
         let kinds = world.count("SELECT COUNT(DISTINCT kind) FROM journal");
         assert!(points as i64 >= 2 * kinds, "{points} points for {kinds} kinds of action");
-        let all: Vec<u64> = (from..=points as u64).collect();
+        let to = every().filter(|_| scenario.stop.is_none()).map_or(points as u64, |k| k.min(points as u64));
+        let all: Vec<u64> = (from..=to).collect();
         let mut drawn = match one {
             Some(n) => vec![n],
             None if whole => all,

@@ -3,7 +3,7 @@
 //! | what | where |
 //! | --- | --- |
 //! | happy path with required checks, merge answer lost | `outside_github::gh_2_an_issue_is_steered…` |
-//! | `mergeable: null`, 405, 409, head moved, ruleset that refuses | `adapter_forge_github::gh_1_every_row…` |
+//! | `mergeable: null`, 405, 409, head moved, duplicate pull request, ruleset that refuses | `gh_1_a_merge_goes_through…` here; every row in `adapter_forge_github::gh_1_every_row…` |
 //! | intents by a writer, a triager and a bot | `outside_github::gh_2_only_who_may_write…` |
 //! | two status labels at once; a label removed while `orch` replaces it; one taken by somebody's own use | `gh_2_labels_of_several_hands…` |
 //! | an issue closed by hand, deleted, transferred; pull requests in the list | `outside_github::gh_2_only_who…`, `gh_2_an_issue_that_is_transferred…` |
@@ -14,9 +14,11 @@
 
 use crate::adapter_forge_github::app_keys;
 use crate::outside_github::{Scene, scene_with, short};
+use crate::support::gitea::commit_on;
 use crate::support::github::{Issue, error};
 use crate::support::house::Plan;
 use crate::support::http::Fault;
+use serde_json::json;
 
 const R: &str = "/repos/team/app";
 
@@ -25,6 +27,55 @@ fn due(s: &Scene) {
     s.house.change(
         "UPDATE meta SET value = json_set(value, '$.until', 0) WHERE key LIKE 'awaits/%'; UPDATE jobs SET available_at = 0 WHERE status = 'queued'",
     );
+}
+
+#[test]
+fn gh_1_a_merge_goes_through_every_misfortune_once() {
+    let s = short("", &[]);
+    s.begin("Greet");
+    // Somebody was quicker, or the answer was lost: there is one pull request.
+    s.hub.fault(&format!("POST {R}/pulls"), Fault::CutAfterEffect, 1);
+    s.hub.before_merge(|repo, data| {
+        let head = data.pulls[0].head.clone();
+        drop(commit_on(repo, &head, "theirs"));
+    });
+    s.hub.script(false, error(405, "Base branch was modified. Review and try the merge again."));
+    s.hub.script(false, error(409, "Head branch was modified. Review and try the merge again."));
+    s.hub.script(false, error(502, "Bad Gateway"));
+    s.hub.script(true, error(500, "the merge was made all the same"));
+    s.drive("its first merge", |_| s.hub.writes().iter().any(|w| w.ends_with("/merge")));
+    s.hub.data().checking = 3;
+    let approvals = json!({"type": "pull_request", "ruleset_id": 1, "parameters": {
+        "required_approving_review_count": 1, "dismiss_stale_reviews_on_push": false,
+        "require_code_owner_review": false, "require_last_push_approval": false,
+        "required_review_thread_resolution": false}});
+    s.hub.data().rules.push(approvals);
+    let mut held = false;
+    let done = s.house.until("is done", || {
+        due(&s);
+        let shown = s.house.orch(&["explain", "ORCH-1"]).json;
+        eprintln!("HELD {} MERGES {:?} RUNS {:?}", shown["held_by"], s.hub.writes().iter().filter(|w| w.ends_with("/merge")).count(), s.hub.data().runs.len());
+        if shown["held_by"]["rule"] == "forge" {
+            (held, s.hub.data().approvals) = (true, 1);
+        }
+        let task = s.drive("goes on", |_| true);
+        if let Some(head) = task.head_sha.filter(|_| task.pr.is_some())
+            && !s.hub.data().runs.iter().any(|r| r.sha == head.as_str())
+        {
+            s.hub.check(head.as_str(), "ci/test", "success");
+        }
+        s.house.reconcile();
+        s.house.tick();
+        let task = s.house.task("ORCH-1").unwrap();
+        assert!(task.blocked_reason.is_none(), "{task:?}");
+        (task.stage.as_str() == "done").then_some(task)
+    });
+    assert!(held, "the ruleset that refuses is a hold");
+    assert_eq!(s.hub.data().pulls.len(), 1, "no duplicate");
+    assert!(s.hub.pull(2).merged && done.landed_sha.is_some());
+    // The person's commit is in it.
+    let files = crate::support::git::raw(&s.house.remote(), &["ls-tree", "--name-only", "main"]);
+    assert!(files.contains("theirs"), "{files}");
 }
 
 #[test]

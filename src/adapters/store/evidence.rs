@@ -2,24 +2,11 @@
 
 use super::audit::{EVIDENCE, digest};
 use super::{Result, Tx, parsed};
-use crate::model::evidence::EvidenceDetail;
+use crate::model::evidence::{EvidenceDetail, NewEvidence};
 use crate::model::ids::{RunId, Sha, TaskId};
 use crate::model::task::{Evidence, EvidenceVerdict, Task};
 use rusqlite::{Row, params};
 use serde_json::json;
-
-/// A verdict to be recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewEvidence {
-    pub gate: &'static str,
-    pub run_id: Option<RunId>,
-    /// The commit judged.
-    pub sha: Sha,
-    pub code_tree: String,
-    pub verdict: EvidenceVerdict,
-    pub why: String,
-    pub detail: EvidenceDetail,
-}
 
 fn evidence(row: &Row<'_>) -> rusqlite::Result<Evidence> {
     Ok(Evidence {

@@ -17,10 +17,10 @@ mod tasks;
 mod views;
 mod waits;
 
+pub use crate::model::evidence::NewEvidence;
 pub use audit::{AuditEvent, Broken as AuditBroken, TAIL_WRITTEN, Tail};
 pub use board::{IntentRow, IntentState, ItemRow, NewIntent};
 pub use chat::{NewAsk, WaitEnd};
-pub use evidence::NewEvidence;
 pub use journal::JournalRow;
 pub use outbox::{NewOutbox, OutboxRow, Sink};
 pub use runs::{RunExit, RunSums};

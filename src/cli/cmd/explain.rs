@@ -3,13 +3,10 @@
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
-use crate::cli::output::local;
 use crate::decide::advice::quoted;
-use crate::engine::explain::{self, Explained};
+use crate::engine::explain;
 use crate::model::ids::Key;
-use crate::model::inputs::line;
-use crate::model::text::clip;
-use std::fmt::Write as _;
+use crate::render::explain::page;
 
 /// Why a task is where it is: the rule that holds it, the evidence read, what would move it
 #[derive(Debug, clap::Args)]
@@ -34,7 +31,11 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if call.out.is_json() {
         call.out.document(&found);
     } else {
-        call.out.raw(&format!("{}{}\n", page(&found), last_line(call, found.command.as_deref())));
+        call.out.raw(&format!(
+            "{}{}\n",
+            page(&found, &jiff::tz::TimeZone::system()),
+            last_line(call, found.command.as_deref())
+        ));
     }
     Ok(Exit::Done)
 }
@@ -51,81 +52,4 @@ fn last_line(call: &Invocation, command: Option<&str>) -> String {
     let config = option("--config", call.global.config.as_ref(), "ORCH_CONFIG");
     let state = option("--state-dir", call.global.state_dir.as_ref(), "ORCH_STATE_DIR");
     format!("orch {config}{state}{rest}")
-}
-
-/// A reason without its reference to this page.
-fn here(e: &Explained, why: &str) -> String {
-    why.replace(&format!("; `orch explain {}` says how", e.key), "")
-}
-
-fn page(e: &Explained) -> String {
-    let mut text = String::new();
-    let mut say = |line: String| {
-        let _ = writeln!(text, "{line}");
-    };
-    let place = match (&e.stage, e.attempt) {
-        (Some(stage), Some(attempt)) => format!("in {stage}, round {attempt}"),
-        _ => "without a task".to_owned(),
-    };
-    say(format!("{}  {}  ({place})", e.key, clip(&e.title, 100)));
-    match &e.held_by {
-        Some(held) => {
-            let until = held.until.as_deref().map(|u| format!(" (until {})", local(u))).unwrap_or_default();
-            say(format!("held by {}: {}{until}", held.rule, clip(&here(e, &held.why), 600)));
-        }
-        None => say(format!("next: {}", clip(&e.next, 600))),
-    }
-    if !e.inputs.is_empty() {
-        say(format!("changes what CI means: {}", line(&e.inputs, 1000)));
-    }
-    for line in &e.wait {
-        say(format!("  {line}"));
-    }
-    for d in &e.services_down {
-        say(format!("unavailable since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 400)));
-    }
-    for found in &e.base {
-        say(format!("  | {}", clip(found, 300)));
-    }
-    say("what moves it:".to_owned());
-    for way in &e.moves {
-        say(format!("  {way}"));
-    }
-    if !e.gates.is_empty() {
-        say("gates on leaving the stage:".to_owned());
-    }
-    for g in &e.gates {
-        say(format!("  {:<20} {:<10} {}", g.gate, g.answer, clip(&here(e, &g.why), 300)));
-        for row in &g.evidence {
-            let stay = if row.present { "" } else { ", of an earlier stay" };
-            let commit: String = row.commit.chars().take(10).collect();
-            say(format!(
-                "    evidence {}: {} on {commit}, round {}{stay}: {}",
-                row.id,
-                row.verdict,
-                row.attempt,
-                clip(&row.why, 200)
-            ));
-        }
-    }
-    if !e.findings.is_empty() {
-        say("to fix:".to_owned());
-        for f in &e.findings {
-            say(format!("  {}: {}", f.source, clip(&f.text, 300)));
-        }
-    }
-    if e.edited {
-        say("edited since it was taken: the next To Analyse in analysis uses the new text".to_owned());
-    }
-    if let Some(item) = &e.item {
-        say(format!("on the board: {}", item.status.as_deref().map_or_else(|| "-".to_owned(), |s| clip(s, 80))));
-        if let Some(note) = &item.note {
-            say(format!("  {}", clip(note, 300)));
-        }
-        for i in &item.intents {
-            let why = i.reason.as_deref().map(|r| format!(": {}", clip(r, 200))).unwrap_or_default();
-            say(format!("  {} {} seen {}{why}", i.intent, i.state, local(&i.seen_at)));
-        }
-    }
-    text
 }

@@ -1,12 +1,9 @@
 //! `orch freeze` (CLI-4).
 
-use crate::adapters::process;
 use crate::adapters::store::Mode;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::{Invocation, open};
-use crate::engine::{apply, outbox};
-use crate::model::report::{ActionKind, Rule};
-use serde_json::json;
+use crate::engine::brakes;
 use std::time::Instant;
 
 /// Freeze a repository: no new tasks, no deploys, until `orch unfreeze`
@@ -25,12 +22,6 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
     let mut ctx = open::step(call, "freeze", Mode::Use)?;
     let repo = open::repo(&ctx, &args.repo)?;
-    let at = ctx.now().stamp.wall_ms;
-    if ctx.store.write(|tx| apply::freeze_by(tx, &repo, &args.reason, &process::caller(), at))? {
-        ctx.report.did(ActionKind::RepoFrozen, None, json!({"repo": repo, "why": args.reason}));
-    } else {
-        ctx.report.hold(None, Rule::Freeze, format!("{repo} is frozen already"));
-    }
-    outbox::deliver(&mut ctx);
+    brakes::freeze(&mut ctx, &repo, &args.reason)?;
     open::finish(call, &mut ctx, start, Exit::Done)
 }

@@ -1,10 +1,9 @@
 //! `orch halt` (CLI-4).
 
 use crate::adapters::store::Mode;
-use crate::adapters::{process, sentinel};
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::{Invocation, open};
-use anyhow::Context;
+use crate::engine::brakes;
 use serde_json::json;
 
 /// Stop starting new work: no agent, no merge, no deploy; running agents continue
@@ -18,12 +17,8 @@ pub struct Args {
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let mut ctx = open::step(call, "halt", Mode::Use)?;
-    let new = sentinel::halt(ctx.paths.root(), &args.reason).context("writing HALT")?;
-    let at = ctx.now().stamp.wall_ms;
+    let new = brakes::halt(&mut ctx, &args.reason)?;
     if new {
-        ctx.store.write(|tx| {
-            tx.audit(at, None, "halted", &json!({"reason": args.reason, "by": process::caller()})).map(drop)
-        })?;
         open::leave(&mut ctx);
     }
     call.out.say(

@@ -7,11 +7,9 @@ use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::init::find;
 use crate::cli::open;
 use crate::cli::open::project;
-use crate::config::{Config, Project, locate, same_remote};
 use crate::engine::boards;
 use crate::model::board::{Group, Logical, Priority, fold};
 use crate::model::ids::Key;
-use crate::model::protected::glob;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -62,7 +60,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let mut ctx = open::step(call, "new", Mode::Use)?;
     let chosen = match &args.project {
         Some(named) => project(&ctx, Some(named))?,
-        None => here(&ctx.config),
+        None => find::project_here(&ctx.config),
     };
     let local: Vec<_> = ctx
         .config
@@ -113,19 +111,4 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         }
     }
     Ok(Exit::Done)
-}
-
-/// The one project of which the working folder is a checkout, or a part of one; `None`: none, or several.
-fn here(config: &Config) -> Option<String> {
-    let dir = std::env::current_dir().ok().filter(|_| config.projects.len() > 1)?;
-    let dir = std::fs::canonicalize(&dir).unwrap_or(dir);
-    let remote = find::remote_of(&dir)?;
-    let top = locate::top(&dir)?;
-    let within = dir.strip_prefix(top).unwrap_or(&dir).join("a");
-    let part = |p: &&Project| {
-        let holds = |path: &String| glob(path).is_ok_and(|g| g.compile_matcher().is_match(&within));
-        same_remote(&p.git.remote, &remote) && (p.paths.is_empty() || p.paths.iter().any(holds))
-    };
-    let mut all = config.projects.iter().filter(part);
-    all.next().filter(|_| all.next().is_none()).map(|p| p.key.clone())
 }

@@ -1,16 +1,10 @@
 //! `orch status` (CLI-3, DSK-1).
 
-use crate::adapters::board::Scope;
-use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
-use crate::cli::open;
-use crate::cli::screen::Screen;
-use crate::cli::signals::Signals;
+use crate::cli::{Invocation, open, screen::Screen, signals::Signals};
 use crate::engine::status::{self, Which};
-use crate::engine::{Ctx, card, projects};
-use crate::model::board::{Logical, fold};
+use crate::engine::{Ctx, card};
 use crate::model::ids::TaskId;
-use crate::render;
 use crate::render::board::{View, page, screen, state};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -57,7 +51,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         Which::Present | Which::Open | Which::All => {
             let shown = status::read(&mut ctx, which)?;
             if shown.tasks.is_empty() {
-                view.pending = pending(&ctx);
+                view.pending = status::pending(&ctx);
             }
             let lines = page(&shown, &view);
             lines.iter().fold(String::new(), |mut text, line| {
@@ -74,23 +68,6 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 fn view(call: &Invocation, ctx: &Ctx, all: bool) -> View {
     let (now_ms, zone) = (ctx.now().stamp.wall_ms, jiff::tz::TimeZone::system());
     View { columns: call.out.columns(), all, now_ms, zone, pending: Vec::new() }
-}
-
-/// Work items of local boards that the next step picks up; unreadable ones are left out.
-fn pending(ctx: &Ctx) -> Vec<String> {
-    let mut keys = Vec::new();
-    for project in &ctx.config.projects {
-        if project.board.is_remote() {
-            continue;
-        }
-        let names = projects::status_names(project);
-        let wanted = names.get(&Logical::ToAnalyse).map_or(Logical::ToAnalyse.default_name(), String::as_str);
-        let listing = projects::plain_board(&ctx.config, project)
-            .and_then(|board| Ok(board.list(&[], &Scope::All { cursor: None }, &|| true)?));
-        let found = listing.map(|l| l.items).unwrap_or_default();
-        keys.extend(found.into_iter().filter(|i| fold(&i.status_id) == fold(wanted)).map(|i| i.key.to_string()));
-    }
-    keys
 }
 
 /// One screen, repainted until a signal arrives or the reader is gone.
@@ -127,7 +104,7 @@ fn watch(call: &Invocation, which: Which, all: bool) -> CmdResult {
 fn document(call: &Invocation, ctx: &mut Ctx, which: Which) -> Result<(), Failure> {
     let mut document = serde_json::to_value(status::read(ctx, which)?).unwrap_or_default();
     if let (Which::One(id), Some(fields)) = (which, document.as_object_mut()) {
-        fields.insert("card".to_owned(), json!(card_text(ctx, id)?));
+        fields.insert("card".to_owned(), json!(card::plain(ctx, id)?));
     }
     call.out.document(&document);
     Ok(())
@@ -136,12 +113,7 @@ fn document(call: &Invocation, ctx: &mut Ctx, which: Which) -> Result<(), Failur
 /// A task's card, and what the task does or waits for.
 fn one(ctx: &mut Ctx, id: TaskId, view: &View) -> Result<String, Failure> {
     let shown = status::read(ctx, Which::One(id))?;
-    let card = card_text(ctx, id)?;
+    let card = card::plain(ctx, id)?;
     let held = shown.tasks.first().map(|row| state(row, view)).unwrap_or_default();
     Ok(format!("{}\n\n{held}\n", card.trim_end()))
-}
-
-fn card_text(ctx: &mut Ctx, id: TaskId) -> Result<String, Failure> {
-    let data = card::of(ctx, id)?;
-    Ok(render::card::card(&data, ctx.config.notify.locale).plain)
 }

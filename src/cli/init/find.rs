@@ -6,9 +6,10 @@ use crate::adapters::forge::address;
 use crate::adapters::git::Git;
 use crate::adapters::toolbox;
 use crate::cli::exit::Failure;
-use crate::config::{Forge, locate};
+use crate::config::{Config, Forge, Project, locate, same_remote};
 use crate::model::ci::is_own;
 use crate::model::ids::Sha;
+use crate::model::protected::glob;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -128,12 +129,27 @@ fn chosen<'n>(names: &[&'n str]) -> Option<&'n str> {
 }
 
 /// The remote of the checkout that contains a folder, as [`around`] returns it.
-pub fn remote_of(dir: &Path) -> Option<String> {
+fn remote_of(dir: &Path) -> Option<String> {
     let git = Git::new("git").ok()?;
     let ask = |args: &[&str]| git.cmd(dir).args(args).text().ok().filter(|t| !t.is_empty());
     let names = ask(&["remote"])?;
     let url = ask(&["remote", "get-url", chosen(&names.lines().collect::<Vec<_>>())?])?;
     Some(plain(&url, locate::top(dir)?))
+}
+
+/// The one project of which the working folder is a checkout, or a part of one; `None`: none, or several.
+pub fn project_here(config: &Config) -> Option<String> {
+    let dir = std::env::current_dir().ok().filter(|_| config.projects.len() > 1)?;
+    let dir = std::fs::canonicalize(&dir).unwrap_or(dir);
+    let remote = remote_of(&dir)?;
+    let top = locate::top(&dir)?;
+    let within = dir.strip_prefix(top).unwrap_or(&dir).join("a");
+    let part = |p: &&Project| {
+        let holds = |path: &String| glob(path).is_ok_and(|g| g.compile_matcher().is_match(&within));
+        same_remote(&p.git.remote, &remote) && (p.paths.is_empty() || p.paths.iter().any(holds))
+    };
+    let mut all = config.projects.iter().filter(part);
+    all.next().filter(|_| all.next().is_none()).map(|p| p.key.clone())
 }
 
 impl Found {

@@ -132,6 +132,17 @@ pub fn add(call: &Invocation, place: &Place, request: &Request<'_>, done: &mut D
     Ok(Outcome::Added(key))
 }
 
+/// The configuration of a file, as every other command reads it.
+pub fn config(call: &Invocation, file: &Path) -> Result<Config, Failure> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    Ok(load(Some(file), call.global.state_dir.as_deref(), &process_env(), folder)?)
+}
+
+/// Whether the file has more than one project.
+pub fn has_several(call: &Invocation, file: &Path) -> bool {
+    config(call, file).is_ok_and(|config| config.projects.len() > 1)
+}
+
 /// Whether the project is in the file already: then nothing of it is tried.
 pub fn is_there(call: &Invocation, place: &Place, found: &Found) -> Result<bool, Failure> {
     if !place.file.exists() {

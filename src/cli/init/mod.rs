@@ -7,9 +7,13 @@ pub mod edit;
 pub mod envfile;
 pub mod find;
 pub mod install;
+pub mod join;
+pub mod labels;
 pub mod propose;
 pub mod shells;
+pub mod summary;
 pub mod try_base;
+pub mod trying;
 pub mod uninstall;
 pub mod units;
 

@@ -1,5 +1,6 @@
 //! systemd units: the templates of `scripts/systemd/`, with the paths of this machine (services.md 8, ORD-4).
 
+use super::summary::Summary;
 use super::{Done, envfile};
 use crate::adapters::executor;
 use crate::cli::exit::{Exit, Failure};
@@ -131,6 +132,38 @@ pub fn write(
             text.to_owned()
         };
         done.put(&folder.join(names.name(kind)), &text)?;
+    }
+    Ok(())
+}
+
+/// Writes the units and `orch.env` of an installation, and notes what a person should know and do. `prefix`: below
+/// which the units are written instead, for a package.
+pub fn install(config: &Config, user: bool, prefix: Option<&Path>, summary: &mut Summary) -> Result<(), Failure> {
+    let program = std::env::current_exe().context("finding this program's own file")?;
+    envfile::write(config, &mut summary.done, &mut summary.notes)?;
+    let folder = folder(user, prefix);
+    let names = Names::of(&folder, config);
+    write(&folder, user, &program, config, &names, &mut summary.done)?;
+    let manager = if user { "--user " } else { "" };
+    if !is_running(user) {
+        summary
+            .notes
+            .push("no manager is running here: the units are written, and take effect where one does".to_owned());
+    }
+    if let Some(prefix) = prefix {
+        summary.notes.push(format!(
+            "the units are below {}: a manager searches /usr/lib/systemd and /usr/local/lib/systemd",
+            prefix.display()
+        ));
+    }
+    summary.next.push(format!("systemctl {manager}daemon-reload"));
+    summary.next.push(format!("systemctl {manager}enable --now {}", names.timers().join(" ")));
+    if user {
+        summary.next.push("loginctl enable-linger      # else everything ends when you log out".to_owned());
+    } else {
+        summary.notes.push(
+            "steps and agents of system units run as root; `--user` under an account of their own is safer".to_owned(),
+        );
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::{ENTERING_DEPLOY, Facts, MAX_TOOL_ERRORS, back_off, evaluate};
 use crate::decide::awaits;
-use crate::model::decision::{Answer, Effect, Gate, Need};
+use crate::model::decision::{Answer, Gate, Need, Procedure};
 use crate::model::deploy::{DeployEnd, DeployResult};
 use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus};
@@ -20,7 +20,7 @@ fn opening(f: &Facts<'_>) -> Answer {
     let task = &f.view.task;
     // The person who releases it first sees what decides the meaning of CI (BND-5).
     if f.inputs().is_none() {
-        return effect(Effect::VerdictInputs, "what decides the meaning of CI has to be listed for this head");
+        return effect(Procedure::VerdictInputs, "what decides the meaning of CI has to be listed for this head");
     }
     if f.project.confirm_deploy && task.released != Some(Waiting::ConfirmDeploy) {
         let note = f.project.runs_landed_code().map(|t| format!("; {t}")).unwrap_or_default();
@@ -47,7 +47,7 @@ fn opening(f: &Facts<'_>) -> Answer {
     if let Some(freeze) = &f.view.freeze {
         return wait(Rule::Freeze, format!("{} is frozen: {}", freeze.repo, freeze.reason), None);
     }
-    effect(Effect::OpenDeploy, "the deploy may begin")
+    effect(Procedure::OpenDeploy, "the deploy may begin")
 }
 
 fn under_way(f: &Facts<'_>, d: &Deploy) -> Answer {
@@ -57,7 +57,7 @@ fn under_way(f: &Facts<'_>, d: &Deploy) -> Answer {
         }
         DeployState::Initiated => match awaits::waits(f.view) {
             Some((why, until)) => wait(Rule::Forge, why, Some(until)),
-            None => effect(Effect::Land, "the deploy is initiated and not merged yet"),
+            None => effect(Procedure::Land, "the deploy is initiated and not merged yet"),
         },
         DeployState::Landed => match &f.view.freeze {
             Some(freeze) => wait(Rule::Freeze, format!("{} is frozen: {}", freeze.repo, freeze.reason), None),
@@ -104,8 +104,8 @@ fn job(f: &Facts<'_>, kind: JobKind, d: &Deploy, why: &str, wait: i64) -> Answer
     }
 }
 
-fn effect(effect: Effect, why: &str) -> Answer {
-    Answer::Undecided { why: why.to_owned(), need: Need::Effect(effect) }
+fn effect(effect: Procedure, why: &str) -> Answer {
+    Answer::Undecided { why: why.to_owned(), need: Need::Procedure(effect) }
 }
 
 fn wait(rule: Rule, why: String, until: Option<i64>) -> Answer {

@@ -1,7 +1,7 @@
 //! `branch_mergeable` (SHIP-2): what lands is exactly what was tested.
 
 use super::{Facts, ci_green, verdict};
-use crate::model::decision::{Answer, Effect, Gate, Need};
+use crate::model::decision::{Answer, Gate, Need, Procedure};
 use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::Sha;
 use crate::model::report::Rule;
@@ -30,7 +30,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
         None => {
             return Answer::Undecided {
                 why: "the branch has to be brought up to the default branch under the merge lease".to_owned(),
-                need: Need::Effect(Effect::MergeGate),
+                need: Need::Procedure(Procedure::MergeGate),
             };
         }
         Some(Answer::Pass { why }) => why,

@@ -41,7 +41,7 @@ pub fn decided(before: &World, after: &World, i: usize, s: &Setting, decision: &
         | Decision::Park { .. }
         | Decision::Release { .. }
         | Decision::Block { .. }
-        | Decision::Effect(_) => None,
+        | Decision::Procedure(_) => None,
     };
     let Some(to) = forward else { return };
     assert_eq!(a.stage.next(&project.stages), Some(to), "not the table's next");

@@ -7,7 +7,7 @@ use crate::decide::changes;
 use crate::decide::dispatch;
 use crate::decide::transition::{decide, send_back};
 use crate::model::change::Budget;
-use crate::model::decision::{Decision, Effect, Gate};
+use crate::model::decision::{Decision, Gate, Procedure};
 use crate::model::edges::{Edge as Along, leads};
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{DeployState, EvidenceVerdict as V, Finding};
@@ -71,7 +71,7 @@ pub fn drive(w: &mut World, i: usize, s: &Setting) -> Decision {
     for _ in 0..MOST_ROUNDS {
         let before = w.clone();
         let decision = decide(&w.view(i, s, false), &s.policy);
-        if matches!(decision, Decision::Hold { .. } | Decision::Effect(_)) {
+        if matches!(decision, Decision::Hold { .. } | Decision::Procedure(_)) {
             return decision;
         }
         apply(w, i, s, &decision);
@@ -99,7 +99,7 @@ fn carry_out(w: &mut World, i: usize, s: &Setting, decision: &Decision) {
     }
     let t = &mut w.tasks[i];
     match decision {
-        Decision::Hold { .. } | Decision::Effect(_) => {}
+        Decision::Hold { .. } | Decision::Procedure(_) => {}
         Decision::Enqueue(job) => {
             assert!(t.job.is_none(), "a second live job: {t:?}");
             t.job = Some(Entry { kind: job.kind, due: job.available_at <= NOW, run: None });
@@ -215,18 +215,18 @@ impl Steps<'_> {
         if w != *self.from {
             self.push(By::Itself, format!("{}: driven", i + 1), w.clone());
         }
-        if let Decision::Effect(effect) = decision {
+        if let Decision::Procedure(effect) = decision {
             self.effect(i, &w, effect);
         }
     }
 
-    fn effect(&mut self, i: usize, w: &World, effect: Effect) {
+    fn effect(&mut self, i: usize, w: &World, effect: Procedure) {
         match effect {
-            Effect::MergeGate => self.merge_gate(i, w),
+            Procedure::MergeGate => self.merge_gate(i, w),
             // Listed at once for every head (`World::view`).
-            Effect::VerdictInputs => {}
-            Effect::OpenDeploy => self.open(i, w),
-            Effect::Land => {
+            Procedure::VerdictInputs => {}
+            Procedure::OpenDeploy => self.open(i, w),
+            Procedure::Land => {
                 // Only a dead lander is replaced.
                 let mut to = w.clone();
                 let d = to.tasks[i].deploy.as_mut().unwrap();
@@ -235,8 +235,8 @@ impl Steps<'_> {
                 d.going = false;
                 self.push(By::Itself, format!("{}: landing is taken over", i + 1), to);
             }
-            Effect::CompleteStop => self.stop(i, w),
-            Effect::OpenPull => panic!("no forge of these worlds refuses anything"),
+            Procedure::CompleteStop => self.stop(i, w),
+            Procedure::OpenPull => panic!("no forge of these worlds refuses anything"),
         }
     }
 

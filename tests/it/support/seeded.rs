@@ -4,8 +4,9 @@ use orch::adapters::store::{Mode, NewTask, Store, Tx};
 use orch::model::ids::Key;
 use orch::model::task::Task;
 use serde_json::Value;
+use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// A folder with `orch.yaml` and a state directory.
 pub struct Seeded {
@@ -41,6 +42,17 @@ impl Seeded {
         (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
     }
 
+    /// A shell's line on a terminal of its own, whose output comes through the child's stdout.
+    pub fn terminal(&self, line: &str) -> Child {
+        let mut command = Command::new("script");
+        command
+            .current_dir(self.path())
+            .args(["-qec", line, "/dev/null"])
+            .env("HOME", self.path())
+            .env("TERM", "xterm");
+        command.env("ORCH_CONFIG", "orch.yaml").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+    }
+
     /// The one JSON document of a call.
     pub fn json(&self, args: &[&str]) -> (i32, Value) {
         let mut all = args.to_vec();
@@ -65,6 +77,17 @@ impl Seeded {
         assert_eq!(code, 0, "{printed}");
         printed["key"].as_str().unwrap().to_owned()
     }
+}
+
+/// Reads until the output ends with a text, which has to come.
+pub fn read_until(out: &mut impl Read, end: &str) -> String {
+    let mut seen = Vec::new();
+    while !seen.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        assert_eq!(out.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&seen));
+        seen.push(byte[0]);
+    }
+    String::from_utf8_lossy(&seen).into_owned()
 }
 
 /// A task in `created`.

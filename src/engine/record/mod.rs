@@ -1,5 +1,11 @@
-//! The one writer of a task's row: every change is a [`Change`] that the table of edges and the row allow, saved under
+//! The one writer of a task's row, and of what goes with it: every change is a [`Change`] that the table of edges and the row allow, saved under
 //! the row's revision.
+
+mod entries;
+mod hold;
+
+pub use entries::{Recorded, entries};
+pub use hold::{block, free_lease, freeze_by, freeze_repo, unfreeze_repo};
 
 use crate::adapters::store::{Result, Tx};
 use crate::model::change::Change;

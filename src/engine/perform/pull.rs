@@ -1,0 +1,31 @@
+//! Effects on pull requests.
+
+use crate::engine::{Ctx, projects, services};
+use crate::model::effect::NewPull;
+use crate::model::task::{PullRef, Task};
+use anyhow::Result;
+
+/// Opens a pull request, or finds the branch's open one. A forge without pull requests gives it the task's number.
+pub fn open(ctx: &mut Ctx, task: &Task, new: &NewPull) -> Result<PullRef> {
+    let project = ctx.project(&task.project)?.clone();
+    let into = if new.into.is_empty() {
+        let mirror = projects::mirror(ctx, &project)?;
+        projects::default_branch(ctx, &project, &mirror)?
+    } else {
+        new.into.clone()
+    };
+    let link = projects::item_url(ctx, task)?.map_or_else(String::new, |url| format!(" ({url})"));
+    let body = format!("{}{link}.\n\n{}", new.about, new.marker);
+    let pull = services::forge(ctx, &project, |forge| forge.open_pull(&new.branch, &into, &new.title, &body))?;
+    let number = if pull.number == 0 { task.id.0 } else { pull.number };
+    Ok(PullRef { number, url: pull.url })
+}
+
+/// Marks a pull request that was opened as a draft as ready for review. Comfort: the merge marks it, too.
+pub fn show_ready(ctx: &mut Ctx, task: &Task) {
+    let Ok(project) = ctx.project(&task.project).cloned() else { return };
+    let Some(pr) = task.pr.as_ref().filter(|_| project.forge.is_remote()) else { return };
+    if let Err(e) = services::forge(ctx, &project, |forge| forge.mark_ready(pr.number)) {
+        tracing::warn!(task = %task.key, "the pull request is not marked ready for review yet: {e:#}");
+    }
+}
