@@ -793,6 +793,26 @@ fn one_file_of_the_tests_knows_where_the_program_is() {
     assert!(found.len() == 1 && found[0].ends_with("support/mod.rs"), "{found:?}");
 }
 
+/// A test reads tables and changes rows through `support::rows`, so that the schema can change in one place. The
+/// benchmarks measure SQL itself.
+#[test]
+fn one_file_of_the_tests_holds_sql() {
+    let own = "tests/it/support/rows.rs";
+    let starts = ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "CREATE TABLE ", "CREATE TRIGGER ", "PRAGMA "];
+    let mut faults = Vec::new();
+    for file in rust_files("tests/it").iter().map(|p| read(p)).filter(|f| f.name != own) {
+        let (_, strings) = blank(&file.whole);
+        let sql = |text: &str| {
+            let text = text.trim_start().to_ascii_uppercase();
+            starts.iter().any(|s| text.starts_with(s))
+        };
+        faults.extend(strings.iter().filter(|(_, s)| sql(s)).map(|(line, s)| format!("{}:{line}: {s:?}", file.name)));
+        let opened = paths(&blank(&file.whole).0).into_iter().filter(|(_, path)| path.starts_with("rusqlite"));
+        faults.extend(opened.map(|(line, path)| format!("{}:{line}: {path}", file.name)));
+    }
+    hold(&format!("SQL outside {own}"), &faults);
+}
+
 /// The code names every dependency that has a reason: a program's in `src`, a test's in `tests`.
 #[test]
 fn every_dependency_is_used() {

@@ -138,7 +138,7 @@ pub enum ChildError {
     NotStarted { program: String, source: std::io::Error },
     #[error("{what} can't be opened: {source}")]
     File { what: String, source: std::io::Error },
-    #[error("{program} can't be watched any more, and was ended: {source}")]
+    #[error("{program} could no longer be watched, and was ended: {source}")]
     Watch { program: String, source: std::io::Error },
     /// The caller prevented the start.
     #[error("{why}")]

@@ -92,7 +92,7 @@ pub fn machine_id() -> io::Result<String> {
             return Ok(id);
         }
     }
-    Err(io::Error::new(ErrorKind::NotFound, "/etc/machine-id holds no id; make one with systemd-machine-id-setup"))
+    Err(io::Error::new(ErrorKind::NotFound, "/etc/machine-id contains no id; create one with systemd-machine-id-setup"))
 }
 
 /// 32 hexadecimal digits; `uninitialized` does not count.

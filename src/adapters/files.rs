@@ -54,7 +54,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
 /// A new file in the folder of `path`.
 fn temporary_next_to(path: &Path, mode: Option<u32>) -> io::Result<(File, PathBuf)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "it is no file's name"))?;
+    let name = path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "it is not a file name"))?;
     let mut tries = 0;
     loop {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);

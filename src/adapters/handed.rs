@@ -166,7 +166,7 @@ pub fn receive(path: &Path, bound: Duration) -> io::Result<Values> {
 }
 
 fn late(bound: Duration) -> io::Error {
-    io::Error::new(ErrorKind::TimedOut, format!("the other side did not come within {} s", bound.as_secs()))
+    io::Error::new(ErrorKind::TimedOut, format!("the other side did not connect within {} s", bound.as_secs()))
 }
 
 #[cfg(test)]

@@ -185,7 +185,8 @@ impl Response {
 
     /// The body decoded into a type. Fails as [`Response::json`] does.
     pub fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T, HttpError> {
-        serde_json::from_slice(&self.body).map_err(|e| self.bad_body(&format!("the reply has another shape ({e})")))
+        serde_json::from_slice(&self.body)
+            .map_err(|e| self.bad_body(&format!("the reply has an unexpected form ({e})")))
     }
 
     /// The body as text, undecodable bytes replaced.
@@ -357,7 +358,8 @@ impl Client {
             html: false,
         };
         let base = base_url.trim_end_matches('/').to_owned();
-        let url = reqwest::Url::parse(&base).map_err(|e| bad(format!("expected http(s)://host, got no URL ({e})")))?;
+        let url = reqwest::Url::parse(&base)
+            .map_err(|e| bad(format!("expected http(s)://host, but this is not a URL ({e})")))?;
         let tls = match url.scheme() {
             "http" => false,
             "https" => true,
@@ -464,7 +466,12 @@ impl Client {
         if let Auth::Header { name, scheme, value } = &self.auth {
             let text = Zeroizing::new(format!("{scheme}{}", value.expose()));
             let mut header = reqwest::header::HeaderValue::from_str(&text).map_err(|_| {
-                fail(Class::Auth, Fault::Request, None, "the token holds characters that no header may hold".to_owned())
+                fail(
+                    Class::Auth,
+                    Fault::Request,
+                    None,
+                    "the token contains characters that are not allowed in a header".to_owned(),
+                )
             })?;
             header.set_sensitive(true);
             builder = builder.header(*name, header);
@@ -512,7 +519,7 @@ impl Client {
                         lost,
                         Fault::Lost,
                         Some(status),
-                        "the connection broke inside the reply".to_owned(),
+                        "the connection broke during the reply".to_owned(),
                     ));
                 }
             }

@@ -305,7 +305,7 @@ impl Route {
         // The environment was read above, by the same rules as for git.
         let mut builder = builder.no_proxy();
         if let Some(Proxy { url, from }) = &self.proxy {
-            let proxy = reqwest::Proxy::all(url).map_err(|e| format!("{from} is no proxy's address ({e})"))?;
+            let proxy = reqwest::Proxy::all(url).map_err(|e| format!("{from} is not a proxy's address ({e})"))?;
             builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&self.no_proxy)));
         }
         let mut extra = Vec::new();
@@ -337,7 +337,7 @@ impl Route {
 
 fn certificates(path: &Path, from: &str) -> Result<Vec<reqwest::Certificate>, String> {
     let found = reqwest::Certificate::from_pem_bundle(&pem(path, from)?).unwrap_or_default();
-    if found.is_empty() { Err(format!("{} ({from}) holds no PEM certificate", path.display())) } else { Ok(found) }
+    if found.is_empty() { Err(format!("{} ({from}) contains no PEM certificate", path.display())) } else { Ok(found) }
 }
 
 fn pem(path: &Path, from: &str) -> Result<Vec<u8>, String> {

@@ -74,7 +74,7 @@ impl Stat {
     fn read(pid: i32) -> io::Result<Self> {
         let bytes = of_proc(&format!("/proc/{pid}/stat"))?;
         Self::parse(&bytes).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has not the format of proc(5)"))
+            io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat does not have the format of proc(5)"))
         })
     }
 
@@ -84,12 +84,27 @@ impl Stat {
     }
 }
 
-/// A file of `/proc`, most of which fit into one read. Their size can't be asked for, and every look at a process reads some.
+/// A file of a process in `/proc`. Their size can't be asked for, and most fit into one read: the kernel fills the whole
+/// buffer unless the file ends.
 fn of_proc(path: &str) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(4096);
-    // Bounded by nothing: a bare file would first ask for its size.
-    std::fs::File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let mut file = std::fs::File::open(path)?;
+    let (mut bytes, mut end) = (vec![0; 4096], 0);
+    loop {
+        let room = bytes.get_mut(end..).unwrap_or_default();
+        let whole = room.len();
+        match file.read(room) {
+            Ok(n) => {
+                end += n;
+                if n < whole {
+                    bytes.truncate(end);
+                    return Ok(bytes);
+                }
+                bytes.resize(2 * bytes.len(), 0);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// The kernel's boot id. It can't change while this process runs, so it is read once. Fails if `/proc` is not mounted.
@@ -235,14 +250,19 @@ pub fn called(names: &[&'static str]) -> Vec<&'static str> {
 /// Every living process that was started with `name=value` in its environment, except this one. Processes whose
 /// environment can't be read (another user's) are missing.
 pub fn marked(name: &str, value: &str) -> Vec<Actor> {
-    belonging(name, &[value.to_owned()], &[])
+    belonging(name, &[value.to_owned()], &[], &[])
 }
 
 /// Every living process that was started with one of `values` for `name` in its environment, or that is in the control
 /// group of one of `units` (a service's name without `.service`), at any depth; except this process. The group also
-/// contains processes that cleared their environment and left their session, whoever their parent is.
-pub fn belonging(name: &str, values: &[String], units: &[String]) -> Vec<Actor> {
-    Census::take().belonging(name, values, units)
+/// contains processes that cleared their environment and left their session, whoever their parent is. `since`: who gave
+/// them their mark and group; none of them is older than the oldest of these, and of older processes only the age is
+/// read. Empty: unknown.
+pub fn belonging(name: &str, values: &[String], units: &[String], since: &[Actor]) -> Vec<Actor> {
+    let census = Census::take();
+    let same_boot = since.iter().all(|actor| actor.boot_id == census.boot_id);
+    let oldest = since.iter().map(|actor| actor.start_ticks).min().filter(|_| same_boot);
+    census.belonging(name, values, units, oldest.unwrap_or(0))
 }
 
 /// Every living process of the session that `leader` created, whether or not the leader is still alive, that works in
@@ -287,9 +307,11 @@ pub fn descendants(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
 
 /// Everything of a run, in one scan of all processes: those with the mark, those in the group of `leader` (which must
 /// be unreaped, or another could have its number), and those below `top`, without the subtrees that begin at `spared`.
+/// This process gives the mark, so that of older ones only the age is read.
 pub(super) fn of_run(mark: (&str, &str), leader: i32, top: i32, spared: &HashSet<(i32, u64)>) -> HashSet<Actor> {
     let census = Census::take();
-    let mut found: HashSet<Actor> = census.belonging(mark.0, &[mark.1.to_owned()], &[]).into_iter().collect();
+    let own = census.ticks.get(&getpid().as_raw_nonzero().get()).copied().unwrap_or(0);
+    let mut found: HashSet<Actor> = census.belonging(mark.0, &[mark.1.to_owned()], &[], own).into_iter().collect();
     found.extend(census.group(leader));
     found.extend(census.below(vec![top], spared));
     found
@@ -334,8 +356,8 @@ impl Census {
         Actor { boot_id: self.boot_id.clone(), pid, start_ticks: stat.start_ticks }
     }
 
-    /// As the function of this name.
-    fn belonging(&self, name: &str, values: &[String], units: &[String]) -> Vec<Actor> {
+    /// As the function of this name; none is older than `since`, in ticks.
+    fn belonging(&self, name: &str, values: &[String], units: &[String], since: u64) -> Vec<Actor> {
         let wanted: HashSet<Vec<u8>> = values.iter().map(|value| format!("{name}={value}").into_bytes()).collect();
         let services: HashSet<String> = units.iter().map(|unit| format!("{unit}.service")).collect();
         let carries = |pid: i32| {
@@ -350,7 +372,7 @@ impl Census {
         // The start ticks are read before and after: what was read in between then belongs to this very process.
         let same = |pid: i32, stat: &Stat| Stat::read(pid).is_ok_and(|after| after.start_ticks == stat.start_ticks);
         let own = getpid().as_raw_nonzero().get();
-        let others = self.living().filter(|(pid, _)| *pid != own);
+        let others = self.living().filter(|(pid, stat)| *pid != own && stat.start_ticks >= since);
         let of_it = others.filter(|(pid, stat)| (carries(*pid) || inside(*pid)) && same(*pid, stat));
         let mut found: Vec<Actor> = of_it.map(|(pid, stat)| self.actor(*pid, stat)).collect();
         // Parents first, mostly: one that outlives its child may start another.

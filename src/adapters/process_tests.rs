@@ -78,6 +78,11 @@ fn marks_and_descent_are_seen_and_the_tree_ends_whatever_it_ignores() {
     let (mut child, actor) = shell(script, &mark);
     let find = || marked("ORCH_TEST_MARK", &mark);
     assert!(find().len() >= 2 && find().contains(&actor));
+    // Who gave the mark is no younger than any that has it.
+    let since = |from: Actor| belonging("ORCH_TEST_MARK", std::slice::from_ref(&mark), &[], &[from]);
+    assert_eq!(since(me().unwrap()), find());
+    assert!(since(Actor { start_ticks: u64::MAX, ..actor.clone() }).is_empty());
+    assert_eq!(since(Actor { start_ticks: u64::MAX, boot_id: "another".into(), ..actor.clone() }), find());
     assert!(find().iter().all(|a| a.pid != i32::try_from(std::process::id()).unwrap()));
     let below = descendants(actor.pid, &HashSet::new());
     assert!(!below.is_empty() && !below.contains(&actor));

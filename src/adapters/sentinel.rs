@@ -106,7 +106,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Sentinel<T> {
 /// The pure half of [`read`]. The fault completes a sentence that starts with the file's name.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Sealed<T>, String> {
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| format!("is not JSON: {e}"))?;
-    let Some(object) = value.as_object() else { return Err("is no JSON object".into()) };
+    let Some(object) = value.as_object() else { return Err("is not a JSON object".into()) };
     match object.get("schema") {
         Some(schema) if schema.as_u64() == Some(u64::from(SCHEMA)) => {}
         Some(schema) => {
@@ -115,7 +115,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Sealed<T>, String> {
         }
         None => return Err("has no schema".into()),
     }
-    serde_json::from_value(value).map_err(|e| format!("lacks what its schema asks for: {e}"))
+    serde_json::from_value(value).map_err(|e| format!("lacks a field of its schema: {e}"))
 }
 
 /// Removes a sentinel and syncs; a missing one is no error.
@@ -185,7 +185,7 @@ fn move_aside(path: &Path, to: &Path, name: &std::ffi::OsStr) -> io::Result<()> 
             Err(e) => return Err(e.into()),
         }
     }
-    Err(io::Error::new(ErrorKind::AlreadyExists, format!("{} holds too many files of one name", to.display())))
+    Err(io::Error::new(ErrorKind::AlreadyExists, format!("{} contains too many files of one name", to.display())))
 }
 
 /// Writes or replaces any file of the state directory the way sentinels are written: `exit.json`, `prompt.md`, a card.
@@ -312,12 +312,12 @@ pub fn halted(state_dir: &Path) -> Option<String> {
     let path = state_dir.join("HALT");
     match std::fs::symlink_metadata(&path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return None,
-        Err(e) => return Some(format!("{} can't be looked at: {e}", path.display())),
+        Err(e) => return Some(format!("{} can't be examined: {e}", path.display())),
         Ok(_) => {}
     }
     let bytes = match bytes_of(&path) {
         Ok(bytes) => bytes,
-        Err(e) => return Some(format!("{} is there and can't be read: {e}", path.display())),
+        Err(e) => return Some(format!("{} exists, but can't be read: {e}", path.display())),
     };
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let stated = serde_json::from_str::<serde_json::Value>(&text)
@@ -333,7 +333,7 @@ pub fn halted(state_dir: &Path) -> Option<String> {
         .filter(|c| !c.is_control())
         .take(300)
         .collect();
-    Some(if line.is_empty() { "HALT is there, without a reason".into() } else { line })
+    Some(if line.is_empty() { "HALT exists, without a reason".into() } else { line })
 }
 
 /// Halts with a reason; an existing HALT keeps its own. Returns whether this call made it.

@@ -49,7 +49,7 @@ fn what_is_not_understood_is_never_absent() {
     for (content, fault) in [
         ("", "not JSON"),
         ("{", "not JSON"),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ("{}", "no schema"),
         (r#"{"schema": 2, "task_id": 7, "attempt": 1, "head": "a", "fence": 1}"#, "schema 2"),
         (r#"{"schema": "1", "task_id": 7, "attempt": 1, "head": "a", "fence": 1}"#, "schema \"1\""),
@@ -212,7 +212,7 @@ proptest! {
 
 /// A folder in a file's place, a file in a folder's: named with what to do, and of the same kind as before.
 #[test]
-fn what_stands_in_the_way_of_a_file_is_named_and_stays() {
+fn an_obstacle_to_a_file_is_named_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("evidence/1/17-security-report.md");
     let told = |path: &Path, wanted: &str, there: &Path| {

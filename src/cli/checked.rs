@@ -22,7 +22,7 @@ pub struct Files<'a> {
 /// The refusal while the checks are switched off.
 pub fn off() -> Failure {
     Failure::refused("staging-check is refused: staging.enabled is off")
-        .hint("switch it on in the `staging:` section or with ORCH_STAGING_ENABLED=true")
+        .hint("enable it in the `staging:` section or with ORCH_STAGING_ENABLED=true")
 }
 
 /// A suite without a verdict, with the way out.

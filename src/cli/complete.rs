@@ -4,7 +4,7 @@
 use super::Cli;
 use crate::adapters::store::Store;
 use crate::config::{Config, load, process_env};
-use crate::model::decision::Gate;
+use crate::model::gate::Gate;
 use crate::model::stage::Stage;
 use clap::{Arg, Command, CommandFactory};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};

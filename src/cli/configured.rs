@@ -67,6 +67,6 @@ fn out_of_environment(config: &Config) -> Result<(), Failure> {
         return Ok(());
     }
     let why = handed::begin_again(&values);
-    Err(Failure::new(Exit::Broken, format!("beginning again without secrets in the environment failed: {why}"))
-        .hint("/proc must be mounted, and this program's file be there"))
+    Err(Failure::new(Exit::Broken, format!("restarting without secrets in the environment failed: {why}"))
+        .hint("/proc must be mounted, and this program's file must exist"))
 }

@@ -5,8 +5,8 @@ use crate::decide::advice::moved_by;
 use crate::decide::gates::{ENTERING_DEPLOY, on_leaving};
 use crate::model::answers::Answers;
 use crate::model::board::{Progress, indication};
-use crate::model::decision::Gate;
 use crate::model::edges::{EDGES, Edge};
+use crate::model::gate::Gate;
 use crate::model::policy::{CiSource, ProjectPolicy};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::stage::{JobKind, JobStatus, Stage};
@@ -24,10 +24,10 @@ pub fn cli() -> String {
         "# Command line\n\n{NOTE}\n\n`orch [GLOBAL OPTIONS] SUBCOMMAND [OPTIONS]`. Results go to stdout, logs to stderr. With `--json`, stdout is one\nJSON document and nothing else. `TASK` is a work item's key in any letter case; it means its live or latest task.\n\n## Exit codes\n\n| code | meaning |\n| --- | --- |\n"
     );
     for (code, meaning) in [
-        (0, "the step was done, or there was nothing to do"),
-        (1, "a negative verdict: a finding, a failed check, DEGRADED, a named task's gate that does not pass (yet)"),
-        (2, "the command line or the configuration is wrong; nothing was touched"),
-        (3, "something needed is broken or out of reach; safe to run again"),
+        (0, "the step is done, or there was nothing to do"),
+        (1, "a negative verdict: a finding, a failed check, DEGRADED, or the gate of the named task does not pass yet"),
+        (2, "the command line or the configuration is wrong; nothing was changed"),
+        (3, "something needed has failed or cannot be reached; safe to run again"),
         (4, "refused or deferred by a guard"),
     ] {
         let _ = writeln!(out, "| {code} | {meaning} |");
@@ -46,14 +46,14 @@ pub fn cli() -> String {
     for command in root.get_subcommands() {
         subcommand(command, "orch", &mut out);
     }
-    out.push_str("\n## What a step prints with `--json`\n\n`{step, changed, actions: [{kind, task, ...}], skipped: [{task, rule, why, until}], errors: [{code, message, hint, task}], duration_ms}`; on a failure, too. `security-scan`, `staging-check` and `post-deploy-probe` add `verdict` and `findings`, `checks` or `probes`.\n\n### Kinds of actions\n\n");
+    out.push_str("\n## What a step prints with `--json`\n\n`{step, changed, actions: [{kind, task, ...}], skipped: [{task, rule, why, until}], errors: [{code, message, hint, task}], duration_ms}`, also after a failure. `security-scan`, `staging-check` and `post-deploy-probe` add `verdict` and `findings`, `checks` or `probes`.\n\n### Kinds of actions\n\n");
     let kinds: Vec<String> = ActionKind::ALL.iter().map(|k| format!("`{k}`")).collect();
     out.push_str(&kinds.join(", "));
-    out.push_str(".\n\n### Rules\n\nWhat holds a task, in `skipped`, `status` and `explain` by the same names.\n\n| rule | what moves the task |\n| --- | --- |\n");
+    out.push_str(".\n\n### Rules\n\nThe reason why a task waits. `skipped`, `status` and `explain` use the same names.\n\n| rule | what unblocks the task |\n| --- | --- |\n");
     for rule in Rule::ALL {
         let _ = writeln!(out, "| `{rule}` | {} |", moved_by(*rule, "TASK", "REPO", &Answers::default()).join("; "));
     }
-    out.push_str("\n## What `status --json` shows\n\nTimes are RFC 3339 in UTC. `?` behind a type: it may be null.\n");
+    out.push_str("\n## What `status --json` shows\n\nTimes are RFC 3339 in UTC. A type with `?` may be null.\n");
     status(&mut out);
     out
 }
@@ -137,7 +137,7 @@ fn example(after: &str, out: &mut String) {
         }
         match (call, line) {
             (Some(call), _) => drop(writeln!(out, "{call}")),
-            (None, "" | "Example:") => {}
+            (None, "" | "Example:" | "Examples:") => {}
             (None, text) => drop(writeln!(out, "\n{text}")),
         }
     }
@@ -257,22 +257,22 @@ fn edges(project: &ProjectPolicy, out: &mut String) {
             let _ = writeln!(out, "    {} --> {}{said}", id(*from), id(*to));
         }
     }
-    out.push_str("    done --> [*]\n    cancelled --> [*]\n```\n\n## Edges\n\nA change of the stage that is not in this table is refused, and an alert names its cause.\n\n| edge | from | to |\n| --- | --- | --- |\n");
+    out.push_str("    done --> [*]\n    cancelled --> [*]\n```\n\n## Edges\n\nAny other change of stage is refused, and an alert names its cause.\n\n| edge | from | to |\n| --- | --- | --- |\n");
     for (edge, from, all) in EDGES {
         let to: Vec<String> = all.iter().map(|s| format!("`{s}`")).collect();
         let _ = writeln!(out, "| {edge} | `{from}` | {} |", to.join(", "));
     }
-    out.push_str("\n| edge | what makes it |\n| --- | --- |\n");
+    out.push_str("\n| edge | cause |\n| --- | --- |\n");
     for edge in Edge::ALL {
         let what = match edge {
             Edge::Start => "its first job is claimed",
-            Edge::GiveBack => "that claim is given back, since its branch could not be begun",
-            Edge::Advance => "every gate on leaving passed",
-            Edge::Rollback => "a gate or a person says no: one attempt is spent",
+            Edge::GiveBack => "that claim is given back, because its branch could not be created",
+            Edge::Advance => "every exit gate passed",
+            Edge::Rollback => "a gate fails or a person rejects; one attempt is spent",
             Edge::Return => {
-                "a verdict or an approval no longer holds for the head, or a person has a stage worked again: no attempt is spent"
+                "a verdict or an approval no longer applies to the head, or a person repeats a stage; no attempt is spent"
             }
-            Edge::Repeat => "a retry, a rejected or resumed analysis: the stage begins again",
+            Edge::Repeat => "the stage begins again: after a retry, or after a rejected or resumed analysis",
             Edge::Cancel => "a stop is carried out",
         };
         let _ = writeln!(out, "| {edge} | {what} |");
@@ -283,7 +283,7 @@ fn edges(project: &ProjectPolicy, out: &mut String) {
 pub fn state_machine() -> String {
     let project = whole();
     let mut out = format!(
-        "# The state machine\n\n{NOTE}\n\nOne pure function decides every move (`src/decide/transition.rs`), one place applies it under the task's revision\n(`src/engine/apply.rs`). A gate answers PASS, FAIL or UNDECIDED, always with a reason, from rows alone.\n\n## Stages\n\n| stage | agent | may be left out | gates on leaving, in order | next | the board shows |\n| --- | --- | --- | --- | --- | --- |\n"
+        "# The state machine\n\n{NOTE}\n\nOne pure function makes every decision (`src/decide/transition.rs`), and one place applies it if the task's revision is\nunchanged (`src/engine/apply.rs`). A gate reads rows alone, and answers PASS, FAIL or UNDECIDED with a reason.\n\n## Stages\n\n| stage | agent | may be left out | exit gates, in order | next | the board shows |\n| --- | --- | --- | --- | --- | --- |\n"
     );
     for stage in Stage::ALL {
         let gates: Vec<String> = on_leaving(*stage, &project).iter().map(|g| format!("`{g}`")).collect();
@@ -301,26 +301,26 @@ pub fn state_machine() -> String {
     let entering: Vec<String> = ENTERING_DEPLOY.iter().map(|g| format!("`{g}`")).collect();
     let _ = write!(
         out,
-        "\n`done` and `cancelled` are the sinks. Entering `deploy` adds {}\nto the gates of the stage before it, and they are evaluated again before the deploy's critical window opens.\n\n```mermaid\nstateDiagram-v2\n    [*] --> created\n",
+        "\n`done` and `cancelled` are final. The stage before `deploy` has further exit gates: {}.\nThey are evaluated again before the deploy's critical window opens.\n\n```mermaid\nstateDiagram-v2\n    [*] --> created\n",
         entering.join(", ")
     );
     edges(&project, &mut out);
     out.push_str("\n## Decisions\n\n| decision | what happens |\n| --- | --- |\n");
     for (name, what) in [
-        ("hold", "nothing; the rule that holds it is named"),
-        ("enqueue", "a job is put into the queue"),
+        ("hold", "nothing changes; the decision names the rule that holds the task"),
+        ("enqueue", "a job is queued"),
         ("park", "a person is asked"),
-        ("release", "a label replaces the answer of a person"),
-        ("advance", "on to the next stage: a new stay, what was released or awaited belonged to the old one"),
-        ("rollback", "back to `development` with findings, one attempt spent"),
-        ("return", "back to the stage whose verdict no longer holds for the head, no attempt spent"),
-        ("block", "held until `orch retry`; with it the repository is frozen where the deploy's result is unknown"),
-        ("finish", "`done`; the watch is armed where one is declared"),
-        ("effect", "one effect outside the database, done by the step itself under a journal entry"),
+        ("release", "a label replaces a person's answer"),
+        ("advance", "the task enters the next stage; answers and waits of the previous stage no longer count"),
+        ("rollback", "back to `development` with findings; one attempt is spent"),
+        ("return", "back to the stage whose verdict no longer applies to the head; no attempt is spent"),
+        ("block", "held until `orch retry`; if the deploy's result is unknown, the repository is frozen as well"),
+        ("finish", "the task is `done`; a configured watch starts"),
+        ("effect", "the step causes one effect outside the database, recorded in the journal first"),
     ] {
         let _ = writeln!(out, "| {name} | {what} |");
     }
-    out.push_str("\n## Gates\n\n| gate | on leaving |\n| --- | --- |\n");
+    out.push_str("\n## Gates\n\n| gate | stages it guards |\n| --- | --- |\n");
     for gate in Gate::ALL {
         let stages: Vec<String> =
             Stage::ALL.iter().filter(|s| on_leaving(**s, &project).contains(gate)).map(|s| format!("`{s}`")).collect();

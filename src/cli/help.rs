@@ -9,26 +9,26 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
     (
         "Everyday",
         &[
-            ("status", "What needs you, what is running, what waits"),
-            ("explain", "Why a task is where it is, and what moves it on"),
-            ("show", "What a task waits for, and its documents"),
-            ("diff", "What a task changes"),
-            ("new", "Write a work item on the local board"),
+            ("status", "Show what needs you, what is running, what waits"),
+            ("explain", "Show why a task waits, and what would unblock it"),
+            ("show", "Show a task's documents"),
+            ("diff", "Show the changes on a task's branch"),
+            ("new", "Write a work item to the local board"),
             ("retry", "Unblock a task and try again"),
-            ("logs", "An agent's output, or its prompt"),
-            ("timeline", "The story of a task"),
-            ("report", "Cost, lead time, reworks, waits and outcome"),
-            ("shell", "A confined shell in a task's checkout"),
-            ("page", "Board, tasks and report as a static site"),
+            ("logs", "Show an agent's output or prompt"),
+            ("timeline", "Show the story of a task"),
+            ("report", "Report cost, lead time, reworks and outcomes"),
+            ("shell", "Open a confined shell on a task's branch"),
+            ("page", "Write board, tasks and report as a static site"),
         ],
     ),
     (
         "Steps",
         &[
-            ("tick", "Pick up work items, start what may start"),
-            ("reap", "Settle jobs whose process is gone or overdue"),
-            ("reconcile", "Read the boards, and correct what drifted"),
-            ("advance", "Move a task on; approve, reject, confirm a deploy"),
+            ("tick", "Pick up work items, start jobs, send messages"),
+            ("reap", "Settle jobs whose process died or ran too long"),
+            ("reconcile", "Apply status changes made on the boards"),
+            ("advance", "Advance a task; approve, reject, confirm a deploy"),
             ("stop", "Cancel a task"),
         ],
     ),
@@ -40,11 +40,11 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
             ("freeze", "Freeze a repository: no new tasks, no deploys"),
             ("unfreeze", "Lift a repository's freeze"),
             ("lease", "Show or break a repository's merge lease"),
-            ("gate", "Evaluate past gates again"),
+            ("gate", "Re-evaluate past gates"),
             ("audit", "Verify the audit log's hash chain"),
-            ("metrics", "Numbers for Prometheus"),
-            ("cache", "Drop a repository's cache"),
-            ("prune", "Delete leftovers of old tasks"),
+            ("metrics", "Print metrics for Prometheus"),
+            ("cache", "Delete a repository's cache"),
+            ("prune", "Delete logs and checkouts of old tasks"),
             ("backup", "Copy the database while it is in use"),
         ],
     ),
@@ -53,7 +53,7 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
         &[
             ("security-scan", "Scan a commit range for secrets and vulnerabilities"),
             ("staging-check", "Run staging checks and give a verdict"),
-            ("post-deploy-probe", "Watch what was deployed"),
+            ("post-deploy-probe", "Watch a deploy's health"),
         ],
     ),
     (
@@ -61,9 +61,9 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
         &[
             ("init", "Write the configuration"),
             ("project", "Add, list or remove projects"),
-            ("doctor", "Check the setup; say how to fix what is wrong"),
+            ("doctor", "Check the setup, and say how to fix it"),
             ("config", "Show, check or describe the configuration"),
-            ("demo", "See the whole pipeline work, in a minute"),
+            ("demo", "Run the whole pipeline on an example, in a minute"),
             ("completions", "Print a completion script"),
             ("man", "Write the manual pages"),
         ],
@@ -75,9 +75,9 @@ const GLOBAL: &str = "Global options: --config, --state-dir, --json, --log-forma
 
 /// The global options, short enough to leave room for the subcommands; `docs/cli.md` has them in full.
 const OPTIONS: &str = "Options (before or after a command):
-  --config FILE  --state-dir DIR  Where things are [ORCH_CONFIG, ORCH_STATE_DIR]
-  --json  --color WHEN            One JSON document; auto, always or never
-  --log-format FORMAT  -v  -q     Log on stderr: text or json; more; only errors
+  --config FILE  --state-dir DIR  Where they are [ORCH_CONFIG, ORCH_STATE_DIR]
+  --json  --color WHEN            One JSON document; auto, always, never
+  --log-format FORMAT  -v  -q     Log on stderr: text or json; more; less
   -h, --help  -V, --version       This text; the version
 ";
 

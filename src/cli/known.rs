@@ -23,14 +23,14 @@ pub fn trust(file: &Path) -> Result<(PathBuf, bool), Failure> {
     let real = std::fs::canonicalize(file).map_err(there)?;
     let unsuitable = !real.is_file() || real.file_name() != Some("orch.yaml".as_ref());
     let Some(text) = real.to_str().filter(|text| !unsuitable && !text.contains('\n')) else {
-        return Err(Failure::usage(format!("{} is no file that could count: expected an orch.yaml", real.display()))
+        return Err(Failure::usage(format!("{} can't be trusted: expected an orch.yaml", real.display()))
             .hint("name another file with --config FILE"));
     };
     let areas = [Some(real.clone()), locate::account_file(&env)].into_iter().flatten();
     let areas = areas.filter_map(|f| load(Some(&f), None, &env, Path::new("/")).ok()).map(|c| c.area_dir);
     if let Some(area) = areas.map(|a| std::fs::canonicalize(&a).unwrap_or(a)).find(|area| real.starts_with(area)) {
-        return Err(Failure::usage(format!("{text} is in {}, where runs write: it never counts", area.display()))
-            .hint("copy it to a folder of your own"));
+        return Err(Failure::usage(format!("{text} is in {}, where runs write, so it is never used", area.display()))
+            .hint("copy it to one of your own folders"));
     }
     let folder = list.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;

@@ -42,25 +42,25 @@ pub struct Cli {
 /// Options before or after any subcommand.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
-    /// Configuration file; else a trusted orch.yaml of this checkout, $XDG_CONFIG_HOME/orch/orch.yaml, /etc/orch/orch.yaml, first found
+    /// Configuration file; default: the first of a trusted orch.yaml of this checkout, $XDG_CONFIG_HOME/orch/orch.yaml and /etc/orch/orch.yaml
     #[arg(long, global = true, value_name = "FILE", env = "ORCH_CONFIG", value_parser = maybe_empty_path())]
     pub config: Option<PathBuf>,
     /// State directory; overrides `state_dir`
     #[arg(long, global = true, value_name = "DIR", env = "ORCH_STATE_DIR", value_parser = maybe_empty_path())]
     pub state_dir: Option<PathBuf>,
-    /// One JSON document on stdout, also for errors
+    /// Print one JSON document on stdout, also for errors
     #[arg(long, global = true)]
     pub json: bool,
     /// Format of the log on stderr
     #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json", ""], env = "ORCH_LOG_FORMAT", hide_possible_values = true)]
     pub log_format: Option<String>,
-    /// More log lines; repeat for more
+    /// Log more; repeat for even more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Only errors in the log, and of a step's result only what failed
+    /// Log only errors, and print only what failed in a step
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Colours: auto, always or never
+    /// Use colours: auto, always or never
     #[arg(long, global = true, value_name = "WHEN", value_parser = ["auto", "always", "never"], default_value = "auto", hide_possible_values = true)]
     pub color: String,
     /// A step that another one of `orch` started, which proves it on standard input (BND-6)
@@ -133,8 +133,7 @@ pub struct Invocation {
 pub fn main() -> std::process::ExitCode {
     crate::adapters::process::hide();
     if let Err(error) = configured::take_over_secrets() {
-        let failure =
-            exit::Failure::new(exit::Exit::Broken, format!("taking over what this process was handed: {error}"));
+        let failure = exit::Failure::new(exit::Exit::Broken, format!("reading what this process was handed: {error}"));
         return exit::finish(&Output::new(false), None, Err(failure)).into();
     }
     if complete::answered() {
@@ -294,7 +293,7 @@ impl Command {
             Self::Tick(_) => Some("picking up work items, starting what may start, sending messages"),
             Self::Reap(_) => Some("looking after the runs"),
             Self::Reconcile(_) => Some("comparing the boards and the forge with the tasks"),
-            Self::Advance(_) => Some("moving the task on"),
+            Self::Advance(_) => Some("advancing the task"),
             Self::Stop(_) => Some("stopping the task"),
             Self::New(_) => Some("writing the work item"),
             Self::Explain(_) => Some("reading why"),

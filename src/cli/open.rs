@@ -22,14 +22,14 @@ use std::time::Instant;
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let hint = match &error {
-            StoreError::Newer { .. } => Some("use the orch that wrote it, or a newer one; nothing was touched"),
+            StoreError::Newer { .. } => Some("use the orch that wrote it, or a newer one; nothing was changed"),
             StoreError::Broken { .. } => {
                 Some("restore the newest backup (docs/operations.md), then run `orch reconcile --full`")
             }
             StoreError::Undecodable(_) => Some(RESTORE),
             StoreError::Locked(_) => Some("another process holds it; run the step again"),
             StoreError::Full(_) => {
-                Some("make room there; what is under way is not lost, and `orch stop` has room of its own")
+                Some("free some space there; running work is not lost, and `orch stop` has reserved space")
             }
             StoreError::Older { .. }
             | StoreError::Missing(_)
@@ -58,7 +58,7 @@ pub fn step(call: &Invocation, name: &'static str, mode: Mode) -> Result<Ctx, Fa
     }
     modes::keep_private();
     sentinel::make_dirs(&config.state_dir)
-        .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+        .with_context(|| format!("creating the state directory {}", config.state_dir.display()))?;
     let open = guard::close(&config.state_dir)?;
     net::write_bundle(&config.state_dir).map_err(|why| Failure::new(Exit::Broken, why))?;
     guard::before(&config.state_dir, name)?;
@@ -77,7 +77,7 @@ pub fn adopt(call: &Invocation) -> CmdResult {
     let was = binding::bound(&config.state_dir);
     modes::keep_private();
     sentinel::make_dirs(&config.state_dir)
-        .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+        .with_context(|| format!("creating the state directory {}", config.state_dir.display()))?;
     guard::before(&config.state_dir, "config")?;
     let store = Store::open(&config.state_dir.join("orch.db"), Mode::Use)?;
     let mut ctx = context(config, store, "config")?;
@@ -113,7 +113,7 @@ pub fn on_copy(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let config = bound(call)?;
     modes::keep_private();
     sentinel::make_dirs(&config.state_dir)
-        .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+        .with_context(|| format!("creating the state directory {}", config.state_dir.display()))?;
     let store = Store::copy_of(&config.state_dir.join("orch.db"))?;
     let mut ctx = context(config, store, name)?;
     repository::apply(&mut ctx);
@@ -146,7 +146,7 @@ pub fn view(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let config = bound(call)?;
     // Otherwise what is shown would be mistaken for the current state.
     if let Err(e) = guard::machine(&config.state_dir) {
-        tracing::error!("no step works here: {e:#}");
+        tracing::error!("no step can run here: {e:#}");
     }
     let path = config.state_dir.join("orch.db");
     let store = if is_there(&path)? { Store::open(&path, Mode::ReadOnly)? } else { Store::copy_of(&path)? };
@@ -160,7 +160,7 @@ fn is_there(database: &Path) -> Result<bool, Failure> {
     database.try_exists().map_err(|e| {
         let dir = database.parent().unwrap_or(database).display();
         Failure::new(Exit::Broken, format!("the state directory {dir} can't be read: {e}"))
-            .hint("give this account the right to it, or run this as the account that owns it")
+            .hint("give this account access to it, or run orch as its owner")
     })
 }
 
@@ -202,7 +202,7 @@ pub fn leave(ctx: &mut Ctx) {
     }
 }
 
-const RESTORE: &str = "it holds its own task alone; restore the row from a backup (docs/operations.md)";
+const RESTORE: &str = "it blocks only its own task; restore the row from a backup (docs/operations.md)";
 
 /// The rows that were left out because they can't be decoded (RULE-44): task, and what is wrong.
 fn unread(ctx: &Ctx) -> Vec<(Option<String>, String)> {

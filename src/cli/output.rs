@@ -79,7 +79,7 @@ impl Output {
         let Some(why) = self.write_error.get() else { return exit };
         self.complain(
             &format!("the result can't be written to stdout: {why}"),
-            Some("what was done is done; make room or name another place, and run it again to see it"),
+            Some("the changes were made; free some space or name another place, then run it again to see the result"),
         );
         match exit {
             Exit::Done | Exit::Negative | Exit::Broken => Exit::Broken,

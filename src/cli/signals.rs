@@ -18,12 +18,12 @@ impl Signals {
     /// Fails only if the system can't give a handler or a socket pair.
     pub fn watch() -> anyhow::Result<Self> {
         let seen = Arc::new(AtomicBool::new(false));
-        let (wake, signalled) = UnixStream::pair().context("making a pipe for signals")?;
+        let (wake, signalled) = UnixStream::pair().context("creating a pipe for signals")?;
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // A second signal while the first is being handled ends the process as usual.
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&seen)).context("watching signals")?;
             signal_hook::flag::register(signal, Arc::clone(&seen)).context("watching signals")?;
-            let end = signalled.try_clone().context("making a pipe for signals")?;
+            let end = signalled.try_clone().context("creating a pipe for signals")?;
             signal_hook::low_level::pipe::register(signal, end).context("watching signals")?;
         }
         Ok(Self { seen, wake })

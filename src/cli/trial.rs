@@ -37,9 +37,9 @@ pub fn head(ctx: &mut Ctx, project: &Project) -> Result<(Sha, String)> {
 pub fn run(ctx: &mut Ctx, project: &Project, commit: &Sha, tree: &str) -> Result<Trial> {
     process::become_subreaper().context("becoming a subreaper")?;
     let area = ctx.config.area_dir.clone();
-    sentinel::make_dirs(&area).context("making the folder of runs")?;
+    sentinel::make_dirs(&area).context("creating the folder of runs")?;
     let work = tempfile::Builder::new().prefix(".base-").tempdir_in(&area);
-    let work = work.with_context(|| format!("making a folder in {}", area.display()))?;
+    let work = work.with_context(|| format!("creating a folder in {}", area.display()))?;
     let folders = Folders::of_check(&area, work.path());
     let logs = base_job::dir(ctx, project.base_name());
     std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
@@ -52,7 +52,7 @@ pub fn run(ctx: &mut Ctx, project: &Project, commit: &Sha, tree: &str) -> Result
 pub fn keep(config: &Config, project: &Project, trial: &Trial) -> Result<()> {
     modes::keep_private();
     sentinel::make_dirs(&config.state_dir)
-        .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+        .with_context(|| format!("creating the state directory {}", config.state_dir.display()))?;
     let mut store = Store::open(&config.state_dir.join("orch.db"), Mode::Use)?;
     let digest = base_job::digest(config, project);
     let at = clock::now().wall_ms;

@@ -161,7 +161,7 @@ fn counts(
     let (why, way_out) = match broken {
         Some(why) => (why, elsewhere.to_owned()),
         None => (
-            "this account has not said that it trusts it".to_owned(),
+            "this account does not trust it".to_owned(),
             format!("if you trust who wrote it: orch config trust {name}"),
         ),
     };

@@ -42,23 +42,23 @@ pub fn next(last: Option<&Base>, tree: &str, config: &str, passed: bool, now_ms:
 /// is known holds, and so does one that could not be checked since.
 pub fn holds(base: Option<&Base>, unseen: Option<&Unseen>, name: &str) -> Option<(Rule, String, Option<i64>)> {
     if let Some(unseen) = unseen {
-        let why = format!("the base of {name} can't be looked at: {}; it is tried again automatically", unseen.why);
+        let why = format!("the base of {name} can't be checked: {}; it is retried automatically", unseen.why);
         return Some((Rule::BasePending, why, Some(unseen.next_at)));
     }
-    let yet = || format!("the base of {name} has yet to be tried");
+    let yet = || format!("the base of {name} has not been checked yet");
     let Some(base) = base else { return Some((Rule::BasePending, yet(), None)) };
     let at = base.commit.short();
     let again = Some(base.next_at).filter(|at| *at > base.since);
     match base.state {
         BaseState::Green | BaseState::NotApplicable => None,
-        BaseState::Running => Some((Rule::BasePending, format!("the base of {name} is tried first, at {at}"), None)),
+        BaseState::Running => Some((Rule::BasePending, format!("the base check of {name} runs first, at {at}"), None)),
         BaseState::Untried => Some((Rule::BasePending, yet(), again)),
         BaseState::Red => {
             let why = format!("the base of {name} is red at {at}: {}; `orch logs --base {name}` has the log", base.why);
             Some((Rule::BaseRed, why, again))
         }
         BaseState::Environment => {
-            let why = format!("the base of {name} can't be tried here: {}; install or fix what is named", base.why);
+            let why = format!("the base of {name} can't be checked here: {}; install or fix what is named", base.why);
             Some((Rule::Environment, why, again))
         }
     }

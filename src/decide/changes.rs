@@ -70,8 +70,10 @@ mod tests {
     use super::*;
     use crate::decide::gates::testing::{sha, view};
     use crate::model::change::Budget;
+    use crate::model::finding::Finding;
+    use crate::model::finding::Origin;
     use crate::model::stage::Stage;
-    use crate::model::task::{Finding, Rework, Task, Waiting};
+    use crate::model::task::{Rework, Task, Waiting};
     use crate::model::watch::{Watch, WatchStatus};
     use crate::model::window::Window;
 
@@ -86,7 +88,7 @@ mod tests {
         let mut v = view(Stage::Review);
         v.task.waiting_for = Some(Waiting::Approval);
         v.task.critical = Some(Window::Update);
-        let findings = vec![Finding { source: "review".into(), text: "no".into() }];
+        let findings = vec![Finding { source: Origin::Review, text: "no".into() }];
         let mut roll = Decision::Rollback {
             why: "no".into(),
             findings: findings.clone(),
@@ -120,13 +122,13 @@ mod tests {
         let stopped = |stage| Task { stop_requested_at: Some(1), ..view(stage).task };
         let open = |stage| Task { critical: Some(Window::Deploy { id: "1-1-7".into() }), ..view(stage).task };
         let cases = [
-            (view(Stage::Created).task, Change::Move(Move::Advance { to: Stage::Review }), "is no edge"),
-            (view(Stage::Created).task, Change::Move(Move::Finish { watch: false, at: 1 }), "is no edge"),
-            (view(Stage::Review).task, Change::Move(Move::Advance { to: Stage::Analysis }), "is no edge"),
-            (view(Stage::Review).task, Change::Move(Move::GiveBack), "is no edge"),
-            (view(Stage::Done).task, Change::Move(Move::Repeat), "is no edge"),
-            (view(Stage::Done).task, Change::Move(Move::Cancel { at: 1 }), "is no edge"),
-            (view(Stage::Cancelled).task, Change::Move(Move::Return { to: Stage::Review }), "is no edge"),
+            (view(Stage::Created).task, Change::Move(Move::Advance { to: Stage::Review }), "is not an edge"),
+            (view(Stage::Created).task, Change::Move(Move::Finish { watch: false, at: 1 }), "is not an edge"),
+            (view(Stage::Review).task, Change::Move(Move::Advance { to: Stage::Analysis }), "is not an edge"),
+            (view(Stage::Review).task, Change::Move(Move::GiveBack), "is not an edge"),
+            (view(Stage::Done).task, Change::Move(Move::Repeat), "is not an edge"),
+            (view(Stage::Done).task, Change::Move(Move::Cancel { at: 1 }), "is not an edge"),
+            (view(Stage::Cancelled).task, Change::Move(Move::Return { to: Stage::Review }), "is not an edge"),
             (view(Stage::Done).task, Change::Block { why: "x".into(), held: None }, "has ended"),
             (view(Stage::Done).task, Change::Ask { waiting: Waiting::Approval, at: 1 }, "has ended"),
             (view(Stage::Done).task, Change::EndWatch(WatchStatus::Healthy), "nothing is being watched"),

@@ -323,7 +323,7 @@ mod tests {
             ("busy", Wait, A, Verb::Approve, |w| w.busy = true, Does::Nothing, |s| *s == Says::Busy),
             ("stop of a busy one", Wait, A, Verb::Stop, |w| w.busy = true, Does::AskSure, done),
             (
-                "another head",
+                "new head",
                 Wait,
                 D,
                 Verb::Deploy,
@@ -332,7 +332,7 @@ mod tests {
                 |s| *s == Says::HeadChanged,
             ),
             (
-                "reject another head",
+                "reject new head",
                 Wait,
                 D,
                 Verb::Reject,

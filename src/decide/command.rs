@@ -5,9 +5,10 @@
 use crate::decide::changes::has_landed;
 use crate::model::change::Budget;
 use crate::model::decision::Decision;
+use crate::model::finding::Finding;
 use crate::model::refusal::Asked;
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Finding, Task, Waiting};
+use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Task, Waiting};
 use crate::model::view::TaskView;
 use crate::model::window::Window;
 use crate::model::withdrawal::Withdrawal;
@@ -44,15 +45,15 @@ impl fmt::Display for Refused {
         match self {
             Self::ElsewhereThan { stage, wanted } => write!(f, "is in {stage}, not in {wanted}"),
             Self::DoesNotWait { stage, waiting } => write!(f, "is in {stage}, but does not wait for {waiting}"),
-            Self::Ended(stage) => write!(f, "is {stage}: nothing of it is started again"),
-            Self::NotBegun => f.write_str("has not begun: `orch tick` starts it"),
+            Self::Ended(stage) => write!(f, "is {stage} and can't be started again"),
+            Self::NotBegun => f.write_str("has not started: `orch tick` starts it"),
             Self::NoSuchStage(stage) => write!(f, "has no stage {stage} with an agent"),
             Self::NotReached { stage, wanted } => write!(f, "is in {stage} and has not reached {wanted} yet"),
             Self::UnderWay => {
-                f.write_str("is being stopped, updated or deployed, or was taken back; see `orch explain`")
+                f.write_str("is being stopped, updated or deployed, or was withdrawn; see `orch explain`")
             }
-            Self::AtWork => f.write_str("is at work; wait for the run, or end it with `orch advance --reject`"),
-            Self::Landed => f.write_str("has landed: its rework begins with --from development"),
+            Self::AtWork => f.write_str("is running; wait for the run, or end it with `orch advance --reject`"),
+            Self::Landed => f.write_str("has landed: to rework it, use --from development"),
             Self::NoRedCi => f.write_str("is not blocked by a red CI"),
         }
     }
@@ -223,7 +224,7 @@ pub fn retry_from(view: &TaskView, stage: Stage, stages: &[Stage]) -> Result<Dec
         return Err(Refused::Landed);
     }
     let was = task.blocked_reason.as_ref().map_or_else(String::new, |w| format!(": {w}"));
-    let why = format!("started again by a person{was}");
+    let why = format!("restarted by a person{was}");
     if stage != Stage::Development {
         return Ok(Decision::Return { to: stage, why });
     }
@@ -234,7 +235,7 @@ pub fn retry_from(view: &TaskView, stage: Stage, stages: &[Stage]) -> Result<Dec
 /// The rows that stay valid where a stage begins again: what an agent achieved in the previous stay. A block after it
 /// (a scanner, a stale image) is no reason to run the agent again.
 pub fn stays_valid(rows: &[Evidence], epoch: i64) -> Vec<&Evidence> {
-    use crate::model::decision::Gate;
+    use crate::model::gate::Gate;
     let by_agents = [
         Gate::AnalysisComplete,
         Gate::ArchitectureDone,
@@ -243,7 +244,7 @@ pub fn stays_valid(rows: &[Evidence], epoch: i64) -> Vec<&Evidence> {
         Gate::TestsVerdict,
         Gate::StagingStatus,
     ];
-    let newest = |gate: Gate| rows.iter().rev().find(|e| e.gate == gate.as_str() && e.epoch == epoch);
+    let newest = |gate: Gate| rows.iter().rev().find(|e| e.subject == gate && e.epoch == epoch);
     by_agents.into_iter().filter_map(newest).filter(|e| e.verdict == EvidenceVerdict::Pass).collect()
 }
 

@@ -1,7 +1,8 @@
 use super::*;
 use crate::decide::gates::testing::{row, sha, view};
-use crate::model::decision::Gate;
 use crate::model::deploy::{DeployEnd, DeployResult};
+use crate::model::finding::Origin;
+use crate::model::gate::Gate;
 use crate::model::ids::{JobId, TaskId};
 use crate::model::refusal::RefusedEffect;
 use crate::model::task::{Actor, Job};
@@ -86,7 +87,7 @@ fn refused(asked: Asked) -> Option<RefusedEffect> {
 fn ord_1_what_a_retry_lifts_and_what_follows() {
     let gone = Withdrawal::BranchGone { branch: "b".into() };
     let merged = Withdrawal::Merged { pull: Some(1), commit: None };
-    let findings = vec![Finding { source: "ci".into(), text: "red".into() }];
+    let findings = vec![Finding { source: Origin::Ci, text: "red".into() }];
     let base = view(Stage::Review).task;
     let blocked = Task { blocked_reason: Some("x".into()), ..base.clone() };
     let held = Task { held_findings: Some(findings.clone()), ..blocked.clone() };
@@ -215,7 +216,7 @@ fn ord_1_a_stage_that_was_reached_starts_again_and_no_other() {
     }
     let blocked = Task { blocked_reason: Some("it is red".into()), ..v.task.clone() };
     let Ok(Decision::Return { why, .. }) = retry_from(&task(blocked), Stage::Review, &stages) else { panic!() };
-    assert_eq!(why, "started again by a person: it is red");
+    assert_eq!(why, "restarted by a person: it is red");
 }
 
 fn deploy(state: DeployState, landed: bool) -> Deploy {
@@ -274,7 +275,7 @@ fn what_an_agent_got_through_in_this_stay_stays_valid() {
     let epoch = rows[0].epoch;
     rows.push(Evidence { epoch: epoch - 1, ..row(Gate::TestsVerdict.as_str(), EvidenceVerdict::Pass) });
     rows.push(row(Gate::SecurityGate.as_str(), EvidenceVerdict::Pass));
-    assert_eq!(stays_valid(&rows, epoch).iter().map(|e| e.gate.as_str()).collect::<Vec<_>>(), ["review_verdict"]);
+    assert_eq!(stays_valid(&rows, epoch).iter().map(|e| e.subject.as_str()).collect::<Vec<_>>(), ["review_verdict"]);
     rows.push(row(Gate::ReviewVerdict.as_str(), EvidenceVerdict::Fail));
     assert!(stays_valid(&rows, epoch).is_empty(), "a later no takes it back");
 }

@@ -36,15 +36,15 @@ pub fn read(seen: &Seen<'_>, of: &ResultOf, over: Option<&str>) -> DeployStatus 
             (DeployStatus::Success, File::Says { status: DeployStatus::Success, .. }) => DeployStatus::Success,
             (DeployStatus::FailedSafe, File::Says { status: DeployStatus::FailedSafe, .. }) => DeployStatus::FailedSafe,
             (mine @ DeployStatus::FailedUnknown { .. }, _) => mine,
-            (_, file) => unknown(format!("{own}, and its result file says otherwise: {}", file.words())),
+            (_, file) => unknown(format!("{own}, but its result file says otherwise: {}", file.words())),
         },
         (None, None) => wait("the deploy has no result"),
-        (None, Some(File::Unfinished)) => wait("the deploy's result is not written to its end"),
+        (None, Some(File::Unfinished)) => wait("the deploy's result is incomplete"),
         (None, Some(File::Says { status: status @ DeployStatus::FailedUnknown { .. }, .. })) => status,
         (None, Some(File::Says { status, nonce })) => match seen.nonce_hash {
             Some(hash) if nonce.as_deref().is_some_and(|n| hash_of(n) == hash) => status,
             Some(_) => wait("the deploy has no result with its nonce (ORCH_DEPLOY_NONCE)"),
-            None => wait("the deploy's wrapper has not spoken for its result file"),
+            None => wait("the deploy's wrapper has not confirmed its result file"),
         },
     }
 }
@@ -76,7 +76,7 @@ enum File {
 impl File {
     fn words(&self) -> String {
         match self {
-            Self::Unfinished => "it is not written to its end".to_owned(),
+            Self::Unfinished => "it is incomplete".to_owned(),
             Self::Says { status: DeployStatus::Success, .. } => "exit 0".to_owned(),
             Self::Says { status: DeployStatus::FailedSafe, .. } => "exit 1".to_owned(),
             Self::Says { status: DeployStatus::FailedUnknown { why } | DeployStatus::Pending { why }, .. } => {
@@ -90,7 +90,7 @@ fn parsed(text: &str, of: &ResultOf) -> File {
     let value: Value = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(value) => value,
         Err(e) if e.is_eof() => return File::Unfinished,
-        Err(e) => return File::Says { status: unknown(format!("the deploy's result is no JSON ({e})")), nonce: None },
+        Err(e) => return File::Says { status: unknown(format!("the deploy's result is not JSON ({e})")), nonce: None },
     };
     let nonce = value.get("nonce").and_then(Value::as_str).map(str::to_owned);
     File::Says { status: status(&value, of), nonce }

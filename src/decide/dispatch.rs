@@ -88,7 +88,7 @@ pub fn plan(view: &QueueView, policy: &Policy, only: Option<&str>, most: usize) 
         match claimable(job, &place, &world, policy) {
             Err((rule, why, until)) => out.held.push(held(rule, why, until)),
             Ok(_) if out.claims.len() >= most => {
-                out.held.push(held(Rule::Queued, "this tick has claimed as many as it may".to_owned(), None));
+                out.held.push(held(Rule::Queued, "this tick has claimed as many jobs as it may".to_owned(), None));
             }
             Ok(claim) => {
                 take(&mut world, job, &place, &claim);
@@ -117,10 +117,10 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
         return say(Rule::Blocked, format!("it is blocked; `orch retry {}` lifts the block", place.key));
     }
     if place.withdrawn && job.kind == JobKind::Agent {
-        return say(Rule::Withdrawn, "another hand took it back".to_owned());
+        return say(Rule::Withdrawn, "it was taken back meanwhile".to_owned());
     }
     if let Some(at) = Some(job.available_at).filter(|at| *at > now) {
-        let why = job.reason.clone().unwrap_or_else(|| format!("the job {} waits for its time", job.kind));
+        let why = job.reason.clone().unwrap_or_else(|| format!("the job {} is deferred", job.kind));
         return Err((rule(job.cause), why, Some(at)));
     }
     if let Some(held) = base_first(job, view, project) {
@@ -155,7 +155,7 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     if let (Some(mb), least) = (view.free_mb, policy.min_free_mb)
         && mb < least
     {
-        return say(Rule::Disk, format!("{mb} MB are free, min_free_mb asks for {least}"));
+        return say(Rule::Disk, format!("{mb} MB are free, min_free_mb requires {least}"));
     }
     if starts.is_some() {
         first(place, view, policy)?;
@@ -202,7 +202,7 @@ fn base_first(job: &Job, view: &QueueView, project: &ProjectPolicy) -> Option<Wh
     if base.is_some_and(|b| b.state.is_verdict() && b.since >= job.available_at) {
         return None;
     }
-    let why = job.reason.clone().unwrap_or_else(|| format!("the base of {name} is tried again first"));
+    let why = job.reason.clone().unwrap_or_else(|| format!("the base of {name} is checked again first"));
     Some((Rule::BasePending, why, None))
 }
 
@@ -225,7 +225,7 @@ fn board(place: &Place, view: &QueueView) -> Result<(), Why> {
     let why = match view.board.of.get(&place.id) {
         Some(Ok(())) => return Ok(()),
         Some(Err(why)) => format!("the board does not say what blocks it: {why}"),
-        None if view.board.required => "the board has yet to be asked what blocks it".to_owned(),
+        None if view.board.required => "the board has not been asked yet what blocks it".to_owned(),
         None => return Ok(()),
     };
     Err((Rule::Dependencies, why, None))
@@ -240,13 +240,13 @@ fn limits(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Result
     let most = policy.project(&place.project).map_or(0, |p| p.max_running);
     let here = count(view, |b| b.kind == JobKind::Agent && b.project == place.project);
     if most > 0 && here >= most {
-        return say(Rule::ProjectLimit, format!("{here} agents run in {}, {most} may", place.project));
+        return say(Rule::ProjectLimit, format!("{here} agents are running in {}; the limit is {most}", place.project));
     }
     let most = job.agent.and_then(|a| policy.agents.get(&a)).map_or(0, |a| a.max_running);
     let alike = count(view, |b| b.agent.is_some() && b.agent == job.agent);
     if most > 0 && alike >= most {
         let agent = job.agent.map_or("", crate::model::stage::Agent::as_str);
-        return say(Rule::AgentLimit, format!("{alike} runs of the {agent}, {most} may"));
+        return say(Rule::AgentLimit, format!("{alike} runs of the {agent}; the limit is {most}"));
     }
     Ok(())
 }
@@ -521,7 +521,7 @@ mod tests {
         assert_eq!(held(said(Some(Ok(())), true), true), None);
         assert_eq!(held(said(None, false), true), None, "whoever only reads leaves the question to the step");
         let (rule, why) = held(said(None, true), true).unwrap();
-        assert!(rule == Rule::Dependencies && why.contains("has yet to be asked"), "{why}");
+        assert!(rule == Rule::Dependencies && why.contains("has not been asked yet"), "{why}");
         let (rule, why) = held(said(silent, false), true).unwrap();
         assert!(rule == Rule::Dependencies && why.ends_with("blocks it: away"), "{why}");
     }

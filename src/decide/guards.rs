@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_37_a_halt_for_an_older_database_is_lifted_only_after_a_whole_look() {
+    fn rule_37_a_halt_for_an_older_database_is_lifted_only_after_a_full_scan() {
         assert!(may_resume(5, Some(5)) && !may_resume(5, Some(4)) && !may_resume(5, None) && !may_resume(5, Some(-1)));
     }
 }

@@ -85,7 +85,7 @@ fn reasons(change: &Change) -> Vec<String> {
     if let Some(after) = after.text() {
         why.extend(skipped(path, before.text().unwrap_or_default(), after));
         if after.chars().any(|c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')) {
-            why.push("its lines read otherwise than they are: it turns the direction of text around".to_owned());
+            why.push("its lines are not what they seem: it reverses the direction of text".to_owned());
         }
     }
     if let Side::Opaque(what) = after {

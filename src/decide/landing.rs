@@ -58,7 +58,9 @@ pub fn judge(seen: &Seen) -> Landing {
     }
     match pull {
         PullSeen::Merged { number, .. } => {
-            return Landing::Unsettled { why: format!("pull request {number} reads merged, but nothing has landed") };
+            return Landing::Unsettled {
+                why: format!("pull request {number} is shown as merged, but nothing has landed"),
+            };
         }
         PullSeen::Closed { number } => return Landing::Withdrawn(Withdrawal::PullClosed { number: *number }),
         PullSeen::Gone { number } => return Landing::Withdrawn(Withdrawal::PullGone { number: *number }),
@@ -95,7 +97,7 @@ fn merged(line: &Line, pull: &PullSeen) -> Option<Option<Sha>> {
 fn untested(line: &Line, commit: Option<&Sha>) -> String {
     let what = commit.map_or_else(|| "the pull request".to_owned(), |c| c.short().to_owned());
     format!(
-        "{what} is in the default branch, and what landed is not what was tested: from {} to {} it holds no commit with the tested tree",
+        "{what} is in the default branch, but untested: from {} to {} no commit has the tested tree",
         line.base.short(),
         line.tip.short()
     )

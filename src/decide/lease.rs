@@ -55,7 +55,7 @@ pub fn lease(held: &Held<'_>, ttl_ms: i64) -> Lease {
     }
     // Nothing of it runs or will run on its own: a block that kept the lease.
     if task.blocked_reason.is_some() && !held.busy && held.actor_gone {
-        return free("its task is blocked and nothing of it runs");
+        return free("its task is blocked and nothing of it is running");
     }
     Lease::Keep
 }

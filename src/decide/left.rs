@@ -95,17 +95,17 @@ fn fault(facts: &Facts<'_>, used: &[(&str, String)], change: &Change) -> Option<
         }
         let documents = change.path.strip_prefix(&format!("{FOLDER}/")).is_none_or(|rest| rest.contains('/'));
         if documents {
-            return Some("is in a work item's folder and no document of this work item".to_owned());
+            return Some("is in a work item's folder, but is not a document of this work item".to_owned());
         }
     }
     if !facts.parts.covers(&change.path) {
-        return Some("is outside of the `paths` of this project".to_owned());
+        return Some("is outside the `paths` of this project".to_owned());
     }
     if !is_own(facts, &change.path) {
-        return Some("is not the agent's to change".to_owned());
+        return Some("is a file that the agent may not change".to_owned());
     }
     let through = used.iter().find(|(_, target)| is_below(&change.path, target));
-    through.map(|(link, _)| format!("is used by way of {link}, which is not the agent's to change"))
+    through.map(|(link, _)| format!("is reached through {link}, which the agent may not change"))
 }
 
 fn is_own(facts: &Facts<'_>, path: &str) -> bool {
@@ -154,16 +154,16 @@ fn is_below(path: &str, folder: &str) -> bool {
 fn artefact_fault(stage: Stage, artefact: Artefact, now: Shape) -> Option<String> {
     let schema = artefact.schema();
     if schema.own || schema.stage != stage {
-        return Some(format!("belongs to stage {}, whoever changes it in {stage}", schema.stage));
+        return Some(format!("belongs to stage {}, and can't be changed in {stage}", schema.stage));
     }
     match now {
         Shape::Gone => None,
-        Shape::File { executable: true, .. } => Some("is a document, and executable".to_owned()),
+        Shape::File { executable: true, .. } => Some("is a document, but executable".to_owned()),
         Shape::File { executable: false, size } if size > ARTEFACT_BYTES => {
             Some(format!("has {size} bytes, a document may have {ARTEFACT_BYTES}"))
         }
         Shape::File { .. } => None,
-        Shape::Other => Some("is a document, and no regular file".to_owned()),
+        Shape::Other => Some("is a document, but not a regular file".to_owned()),
     }
 }
 
@@ -228,9 +228,9 @@ mod tests {
             (Stage::Review, "13-test-report.md", Some("belongs to stage testing")),
             (Stage::Review, "17-security-report.md", Some("belongs to")),
             (Stage::Deploy, "14-deploy-log.md", Some("belongs to")),
-            (Stage::Development, "impl/app.sh", Some("no document")),
-            (Stage::Analysis, "05-notes.md", Some("no document")),
-            (Stage::Analysis, ".gitignore", Some("no document")),
+            (Stage::Development, "impl/app.sh", Some("not a document")),
+            (Stage::Analysis, "05-notes.md", Some("not a document")),
+            (Stage::Analysis, ".gitignore", Some("not a document")),
         ];
         for (stage, name, why) in table {
             let got = change_of(stage, "**", &format!("{own}{name}"), FILE);
@@ -280,7 +280,9 @@ mod tests {
     #[test]
     fn who_writes_where_he_may_not_is_named() {
         assert!(
-            change_of(Stage::Review, "docs/work-items/ORCH-1/**", "src/a", FILE).unwrap().contains("not the agent's")
+            change_of(Stage::Review, "docs/work-items/ORCH-1/**", "src/a", FILE)
+                .unwrap()
+                .contains("agent may not change")
         );
         assert!(change_of(Stage::Development, "**", ".github/x", FILE).unwrap().contains("protected"));
         assert_eq!(change_of(Stage::Development, "**", "src/a", FILE), None);

@@ -2,9 +2,10 @@
 //! RULE-18, RULE-31): the tables of phase B and of the merge gate. Pure; the engine acts.
 
 use super::landing::Landing;
+use crate::model::finding::{Finding, Origin};
 use crate::model::ids::Sha;
 use crate::model::landing::Awaited;
-use crate::model::task::{Deploy, Finding, Task};
+use crate::model::task::{Deploy, Task};
 
 /// The forge's answer to a merge request, where a check then shows that nothing of the task landed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub enum AfterMerge {
 pub fn after_answer(answer: MergeAnswer) -> AfterMerge {
     let not_yet = |why: &str| AfterMerge::NotYet { why: why.to_owned() };
     match answer {
-        MergeAnswer::Merged => not_yet("it says merged, and the default branch does not show it"),
+        MergeAnswer::Merged => not_yet("it reports a merge that the default branch does not show"),
         MergeAnswer::BaseMoved => not_yet("the default branch moved and came back"),
         MergeAnswer::NotYet { reason } | MergeAnswer::Withdrawn { reason } => AfterMerge::NotYet { why: reason },
         MergeAnswer::HeadMoved => AfterMerge::BackToGate { why: "the branch moved".to_owned() },
@@ -107,7 +108,7 @@ pub fn of_deploy(landing: &Landing) -> OfDeploy {
         Landing::Unsettled { why } => OfDeploy::NotYet { why: why.clone() },
         Landing::HeadMoved => OfDeploy::BackToGate { why: "the branch moved".to_owned() },
         Landing::BaseMoved => {
-            OfDeploy::BackToGate { why: "the default branch moved, and nothing of this task is in it".to_owned() }
+            OfDeploy::BackToGate { why: "the default branch moved, but contains nothing of this task".to_owned() }
         }
         Landing::Untested { why, .. } | Landing::Rewritten { why } => OfDeploy::Stopped { why: why.clone() },
         Landing::Withdrawn(cause) => OfDeploy::Stopped { why: cause.to_string() },
@@ -231,7 +232,7 @@ pub fn conflict(paths: &[String], tip: &Sha) -> (String, Finding) {
         "The branch conflicts with the default branch at {tip} in:\n{}\nThe checkout is at that commit with both sides in these files: resolve the markers, all of them.",
         paths.join("\n")
     );
-    (format!("merge conflict in {}", paths.join(", ")), Finding { source: "merge conflict".to_owned(), text })
+    (format!("merge conflict in {}", paths.join(", ")), Finding { source: Origin::MergeConflict, text })
 }
 
 /// Whether to open a pull request: none exists, and there is something to show.
@@ -254,7 +255,7 @@ mod tests {
         let give_up = |blocked: &str| AfterMerge::GiveUp { withdrawn: reason(), blocked: blocked.to_owned() };
         let what = Awaited::Approval;
         let cases = [
-            (MergeAnswer::Merged, not_yet("it says merged, and the default branch does not show it")),
+            (MergeAnswer::Merged, not_yet("it reports a merge that the default branch does not show")),
             (MergeAnswer::BaseMoved, not_yet("the default branch moved and came back")),
             (MergeAnswer::NotYet { reason: reason() }, not_yet("because")),
             (MergeAnswer::Withdrawn { reason: reason() }, not_yet("because")),
@@ -289,7 +290,7 @@ mod tests {
             (Landing::NotYet, OfDeploy::Clear, AtGate::BringUp),
             (Landing::Unsettled { why: why() }, OfDeploy::NotYet { why: why() }, AtGate::NotYet { why: why() }),
             (Landing::HeadMoved, moved("the branch moved"), AtGate::BringUp),
-            (Landing::BaseMoved, moved("the default branch moved, and nothing of this task is in it"), AtGate::BringUp),
+            (Landing::BaseMoved, moved("the default branch moved, but contains nothing of this task"), AtGate::BringUp),
             (Landing::Untested { why: why(), commit: Some(commit) }, OfDeploy::Stopped { why: why() }, AtGate::Stopped),
             (Landing::Rewritten { why: why() }, OfDeploy::Stopped { why: why() }, AtGate::Stopped),
             (Landing::Withdrawn(gone.clone()), OfDeploy::Stopped { why: gone.to_string() }, AtGate::Stopped),
@@ -358,7 +359,7 @@ mod tests {
         assert!(of(true, false, true) && of(true, true, false));
         assert!(!of(true, true, true) && !of(false, false, false));
         let (why, finding) = conflict(&["a".into(), "b".into()], &crate::decide::gates::testing::sha('d'));
-        assert!(why.ends_with("a, b") && finding.text.contains("a\nb") && finding.source == "merge conflict");
+        assert!(why.ends_with("a, b") && finding.text.contains("a\nb") && finding.source == Origin::MergeConflict);
     }
 
     #[test]

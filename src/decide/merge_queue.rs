@@ -1,10 +1,11 @@
 //! A merge queue lands its own commit (GH-1): what to do with a pull request that goes through one. Pure.
 
-use crate::model::decision::Gate;
 use crate::model::evidence::{EvidenceDetail, NewEvidence};
+use crate::model::finding::{Finding, Origin};
+use crate::model::gate::Gate;
 use crate::model::plan::Entry;
 use crate::model::rules::Queue;
-use crate::model::task::{Deploy, EvidenceVerdict, Finding, Task};
+use crate::model::task::{Deploy, EvidenceVerdict, Task};
 use serde_json::json;
 
 /// What follows from one look.
@@ -58,9 +59,9 @@ pub fn step(queue: &Queue, entered: bool, tested: &str, contains: bool) -> Step 
 /// commit statuses.
 pub fn thrown_out(task: &Task, deploy: &Deploy, why: &str, status: bool) -> Vec<Entry> {
     let text = format!("{why}. The pull request's page shows which check it was.");
-    let findings = vec![Finding { source: "ci".to_owned(), text }];
+    let findings = vec![Finding { source: Origin::Ci, text }];
     let row = NewEvidence {
-        gate: Gate::BranchMergeable.as_str(),
+        subject: Gate::BranchMergeable.into(),
         run_id: None,
         sha: deploy.head.clone(),
         code_tree: task.head_tree.clone().unwrap_or_default(),

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn ord_5_a_sink_that_refuses_is_owed_an_alert_and_no_card() {
+    fn ord_5_a_sink_that_refuses_gets_a_pending_alert_and_no_card() {
         let refused = || Delivered::Refused { why: "no".into() };
         let not_now = || Delivered::NotNow { why: "later".into() };
         let unknown = || Delivered::Unknown { why: "?".into() };
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_says_no_for_ever_parks_the_message() {
+    fn a_service_that_refuses_permanently_parks_the_message() {
         let of = |fault| of_fault(fault, "w".into());
         for (fault, parks) in [
             (ServiceFault::NotFound, true),

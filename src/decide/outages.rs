@@ -1,5 +1,6 @@
 //! How long an outage is recorded, when it is reported, and when it is over (NTF-2). Pure.
 
+use crate::model::fault::Unreached;
 use crate::model::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -67,45 +68,23 @@ pub fn of_refusal(refusal: &Refusal) -> Option<Scope> {
 
 /// How a git call failed, where that says something about the remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GitFailed<'a> {
+pub enum GitFailed {
     TimedOut,
-    Unreachable { reason: &'a str },
+    Unreachable(Unreached),
     Refused,
 }
 
 /// What such a failure shows to be unavailable: whether git gets through at all is the same for every repository of the
 /// host.
-pub fn of_git(failed: GitFailed<'_>) -> Scope {
+pub fn of_git(failed: GitFailed) -> Scope {
     match failed {
         GitFailed::TimedOut => Scope::Host,
-        GitFailed::Unreachable { reason } if never_got_through(reason) => Scope::Host,
-        GitFailed::Unreachable { .. } | GitFailed::Refused => Scope::Project,
+        GitFailed::Unreachable(Unreached::NoConnection | Unreached::ServerError) => Scope::Host,
+        GitFailed::Unreachable(
+            Unreached::Certificate | Unreached::SignIn | Unreached::ProxyLogin | Unreached::Limited | Unreached::Other,
+        )
+        | GitFailed::Refused => Scope::Project,
     }
-}
-
-fn never_got_through(reason: &str) -> bool {
-    [
-        "resolve host",
-        "onnection refused",
-        "onnection timed out",
-        "onnection reset",
-        "Failed to connect",
-        "Couldn't connect",
-        "Empty reply",
-        "unreachable",
-        "No route to host",
-        "returned error: 5",
-        "RPC failed",
-        "unexpected disconnect",
-        "Operation too slow",
-    ]
-    .iter()
-    .any(|words| reason.contains(words))
-}
-
-/// The part of a remote that a git command uses: a fetch that works says nothing about pushes.
-pub fn part(command: &str) -> &'static str {
-    if command.starts_with("push") { "git push" } else { "git" }
 }
 
 /// A service's request to wait is honoured for up to a day, in seconds.
@@ -218,13 +197,12 @@ mod tests {
         assert_eq!(of_refusal(&Refusal::BadCredential), Some(Scope::Account));
         assert_eq!(of_refusal(&Refusal::Archived), Some(Scope::Project));
         assert_eq!(of_refusal(&Refusal::Missing), None, "one kind of call is refused");
-        assert_eq!(of_git(GitFailed::TimedOut), Scope::Host);
-        let unreachable = |reason| of_git(GitFailed::Unreachable { reason });
-        assert_eq!(unreachable("fatal: Could not resolve host: git.example"), Scope::Host);
-        assert_eq!(unreachable("fatal: repository not found"), Scope::Project);
+        assert_eq!((of_git(GitFailed::TimedOut), of_git(GitFailed::Refused)), (Scope::Host, Scope::Project));
+        let unreachable = |how| of_git(GitFailed::Unreachable(how));
         assert_eq!(
-            (of_git(GitFailed::Refused), part("push feature/x"), part("fetch")),
-            (Scope::Project, "git push", "git")
+            [Unreached::NoConnection, Unreached::ServerError, Unreached::Certificate, Unreached::Other]
+                .map(unreachable),
+            [Scope::Host, Scope::Host, Scope::Project, Scope::Project]
         );
     }
 

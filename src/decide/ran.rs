@@ -27,7 +27,7 @@ pub fn of_command(key: &str, ran: &Ran) -> OfCommand {
     match ran.ended {
         Ended::Code(0) => OfCommand::Passed,
         Ended::Code(code @ (126 | 127)) => OfCommand::Environment {
-            why: format!("{key}: exit {code}: a program that it starts is not on this machine, or can't be run"),
+            why: format!("{key}: exit {code}: a program that it starts is missing on this machine, or can't run"),
         },
         Ended::Code(_) | Ended::TimedOut | Ended::Cut => OfCommand::Red { why: format!("{key}: {how}") },
         Ended::NoProgram | Ended::NoRoom => OfCommand::Environment { why: format!("{key}: {how}") },
@@ -74,7 +74,7 @@ pub fn of_deploy(ran: &Ran) -> Option<OwnExit> {
     match ran.ended {
         Ended::Code(code) => Some(OwnExit::Code { code }),
         Ended::Signal | Ended::TimedOut | Ended::Cut => {
-            Some(OwnExit::Unknown { why: format!("the deploy command has no exit of its own: {how}") })
+            Some(OwnExit::Unknown { why: format!("the deploy command ended without an exit code: {how}") })
         }
         Ended::Lost => Some(OwnExit::Unknown { why: format!("the deploy command: {how}") }),
         Ended::NoProgram | Ended::NoRoom | Ended::Failed => None,

@@ -185,7 +185,6 @@ pub(super) mod tests {
             dead_seen: 0,
             dead_seen_at: None,
             start_sha: None,
-            end_sha: None,
             exited_at: Some(at(0)),
             outcome: None,
             finalizer: None,
@@ -248,7 +247,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn rule_8_what_was_put_off_is_finalized_at_its_own_time_and_kept_while_its_task_is_held() {
+    fn rule_8_a_deferred_run_is_finalized_at_its_own_time_and_kept_while_its_task_is_held() {
         let policy = ReapPolicy {
             dead_ticks: 2,
             spacing_ms: 1000,

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn brd_4_a_whole_look_is_made_first_when_it_is_due_and_where_one_was_cut() {
+    fn brd_4_a_full_scan_comes_first_when_it_is_due_or_was_cut_off() {
         let s = scan();
         for (asked, mark, cut, now, want) in [
             (false, None, None, 1, Look::Whole),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_13_a_cut_look_moves_no_watermark_and_goes_on_where_it_ended() {
+    fn rule_13_a_cut_scan_moves_no_watermark_and_continues_where_it_stopped() {
         let read = ReadSoFar { cursor: Some("d"), unread: true, ..part(1_500_000) };
         let s = scan();
         let on = Scan { cursor: "d".into(), unread: true, ..scan() };

@@ -42,7 +42,7 @@ pub fn refused(
     let (noted, last) = once_more(before, asked, answer.to_owned(), now_ms, bounds);
     let why = last.then(|| {
         format!(
-            "the forge refused {} {} times, the last time: {answer}; what was done is kept: `orch retry {}` asks again, and no agent starts",
+            "the forge refused {} {} times, the last time: {answer}; the work is kept: `orch retry {}` retries it without starting an agent",
             asked.words(),
             noted.tries,
             task.key

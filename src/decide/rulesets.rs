@@ -56,17 +56,17 @@ pub fn of_base(base: &Base<'_>) -> Vec<Examined> {
     let mut warn = |message: String, fix: &str| all.push(Examined::warn(AREA, message, fix));
     if !rules.strict && base.via == Via::Forge && !rules.queue {
         let message = format!(
-            "nothing guards {name} between the last check and the merge: what lands then untested is found afterwards"
+            "nothing guards {name} between the last check and the merge: an untested change that lands then is found only afterwards"
         );
         warn(message, "require branches to be up to date before merging, or set merge.via: push");
     }
-    let by_person = "the merge waits for a person then (held by the rule forge)";
+    let by_person = "the merge then waits for a person (rule forge)";
     for (on, message) in [
-        (rules.approvals > 0, format!("{name} asks for {} approvals, which orch never gives", rules.approvals)),
-        (rules.code_owners, format!("{name} asks for its code owners' review")),
-        (rules.review, format!("{name} asks for resolved conversations or an approval of the last push")),
-        (rules.signatures, format!("{name} asks for signed commits, which orch does not make")),
-        (rules.deployments, format!("{name} asks for deployments")),
+        (rules.approvals > 0, format!("{name} requires {} approvals, which orch never gives", rules.approvals)),
+        (rules.code_owners, format!("{name} requires a review by its code owners")),
+        (rules.review, format!("{name} requires resolved conversations or an approval of the last push")),
+        (rules.signatures, format!("{name} requires signed commits, which orch does not make")),
+        (rules.deployments, format!("{name} requires deployments")),
     ] {
         if on {
             warn(message, by_person);
@@ -87,7 +87,7 @@ pub fn of_base(base: &Base<'_>) -> Vec<Examined> {
     let has = |kind: &str| rules.types.iter().any(|t| t == kind);
     if has("required_linear_history") && base.method == Method::Merge {
         warn(
-            format!("{name} asks for a linear history, which merge commits break"),
+            format!("{name} requires a linear history, which merge commits break"),
             "set merge.method: rebase or squash",
         );
     }
@@ -98,7 +98,7 @@ pub fn of_base(base: &Base<'_>) -> Vec<Examined> {
         );
     }
     if has("workflows") {
-        let message = format!("{name} asks for workflows of another repository");
+        let message = format!("{name} requires workflows of another repository");
         warn(message, "name their checks in ci.contexts, so that a red one sends the work back");
     }
     all.extend(of_content(rules, name));
@@ -114,7 +114,7 @@ pub fn of_base(base: &Base<'_>) -> Vec<Examined> {
     }
     if base.classic {
         let message = format!("{name} also has classic protection, which can't be read");
-        all.push(Examined::warn(AREA, message, "look at it in the repository's settings, or make a ruleset of it"));
+        all.push(Examined::warn(AREA, message, "check it in the repository's settings, or replace it by a ruleset"));
     }
     all
 }
@@ -124,7 +124,7 @@ pub fn of_tasks(rules: &Rules, prefix: &str) -> Vec<Examined> {
     let stops: Vec<&str> = rules.types.iter().map(String::as_str).filter(|t| STOP_TASKS.contains(t)).collect();
     let mut all = Vec::new();
     if !stops.is_empty() {
-        let message = format!("rules hold for branches that begin with {prefix}: {}", stops.join(", "));
+        let message = format!("rules apply to branches that begin with {prefix}: {}", stops.join(", "));
         let fix = "let the account push, rewrite and delete there, or name another git.branch_prefix";
         all.push(Examined::warn(AREA, message, fix));
     }
@@ -136,7 +136,7 @@ fn of_content(rules: &Rules, whose: &str) -> Option<Examined> {
     let found: Vec<&str> =
         OF_CONTENT.iter().filter(|(kind, _)| rules.types.iter().any(|t| t == kind)).map(|(_, what)| *what).collect();
     (!found.is_empty()).then(|| {
-        let message = format!("the rules of {whose} ask for {}", found.join(", "));
+        let message = format!("the rules of {whose} require {}", found.join(", "));
         Examined::warn(AREA, message, "a push that breaks one is refused, and the task quotes the forge")
     })
 }
@@ -160,7 +160,7 @@ mod tests {
             (Rules { code_owners: true, ..strict.clone() }, Method::Merge, Via::Forge, &["code owners"]),
             (Rules { review: true, ..strict.clone() }, Method::Merge, Via::Forge, &["resolved conversations"]),
             (Rules { signatures: true, ..strict.clone() }, Method::Merge, Via::Forge, &["signed commits"]),
-            (Rules { deployments: true, ..strict.clone() }, Method::Merge, Via::Forge, &["asks for deployments"]),
+            (Rules { deployments: true, ..strict.clone() }, Method::Merge, Via::Forge, &["requires deployments"]),
             (
                 Rules { queue: true, ..Rules::default() },
                 Method::Merge,

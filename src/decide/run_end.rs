@@ -202,7 +202,7 @@ pub fn of_outcome(outcome: &Outcome, who: &Who<'_>, now: i64) -> End {
         Kind::NoLogin => {
             let name = who.runtime;
             let why = format!(
-                "runtime {name} has no login that works: {}; log in, or set what runtimes.{name}.env names",
+                "runtime {name} has no working login: {}; log in, or set what runtimes.{name}.env names",
                 outcome.why
             );
             End::Environment { why }
@@ -245,7 +245,7 @@ pub fn broken(agent: Agent, shown: &[String]) -> Option<End> {
 /// A change larger than the agent's bound blocks: another run would make it as large (RUN-7b). `most`: 0 for no bound.
 pub fn too_long(lines: u64, most: u64) -> Option<End> {
     (most > 0 && lines > most)
-        .then(|| End::Block { why: format!("the diff has {lines} lines, max_diff_lines allows {most}") })
+        .then(|| End::Block { why: format!("the diff has {lines} lines; max_diff_lines allows {most}") })
 }
 
 /// The branch moved on the remote during a run, whose commits are discarded: nothing is spent (RULE-22).

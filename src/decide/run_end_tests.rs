@@ -173,7 +173,7 @@ fn rule_45_what_an_agent_left_is_kept_through_an_outage_and_a_refused_push() {
 }
 
 #[test]
-fn run_7_a_conversation_goes_on_only_where_a_limit_ended_it() {
+fn run_7_a_conversation_continues_only_where_a_limit_ended_it() {
     use crate::decide::reap::tests::run;
     let of = |id, kind: Option<Kind>| Run {
         id: crate::model::ids::RunId(id),

@@ -43,7 +43,7 @@ pub fn with(view: &TaskView, decision: &Decision, task: &Task) -> Vec<Message> {
             let (why, landed) = (end_of(view, why), landed(task));
             let mut all = vec![Message::Comment { cause: "done".to_owned(), text: format!("Done: {why}.{landed}") }];
             if is_late(view) {
-                let detail = format!("The stop came too late: it is deployed.{landed}");
+                let detail = format!("The stop came too late: the task is deployed.{landed}");
                 all.push(Message::Alert { kind: AlertKind::StopDeferred, number: 2, detail });
             }
             all
@@ -80,14 +80,14 @@ fn before_release(view: &TaskView, waiting: Waiting, note: &str) -> String {
     if inputs.is_empty() {
         return note;
     }
-    let label = if view.auto == Some(waiting) { " Its label does not count because of it." } else { "" };
+    let label = if view.auto == Some(waiting) { " Because of this, the label does not count." } else { "" };
     let note = if note.is_empty() { note } else { format!(" {note}") };
     format!("Changes what CI means: {}.{label}{note}", line(&inputs, 500))
 }
 
 /// How the use of a label is reported, with its name and what follows (BRD-5).
 fn approved_by(label: &str) -> String {
-    format!("Label {label:?}: the analysis counts as approved without anybody being asked, and the work continues.")
+    format!("Label {label:?}: the analysis counts as approved without a person's answer, and the work continues.")
 }
 
 fn deployed_by(label: &str) -> String {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn ntf_2_each_decision_that_a_person_must_know_is_told_once_under_its_own_number() {
+    fn ntf_2_each_decision_that_a_person_must_know_is_alerted_once_under_its_own_number() {
         let v = view(Stage::Deploy);
         let task = Task { wait_no: 4, block_no: 2, epoch: 9, ..v.task.clone() };
         let why = || "w".to_owned();

@@ -1,6 +1,6 @@
 //! The order of first jobs: dependencies, and one task in work per serial repository (RUN-3, RULE-27).
 
-use crate::model::ids::{Key, TaskId};
+use crate::model::ids::Key;
 use crate::model::policy::Policy;
 use crate::model::report::Rule;
 use crate::model::view::{Blocker, Place, QueueView};
@@ -18,10 +18,7 @@ pub fn first_job_held(place: &Place, view: &QueueView, policy: &Policy) -> Optio
     let of_repo =
         || view.places.values().filter(|p| p.repo == place.repo && p.id != place.id && !p.stage.is_terminal());
     if let Some(other) = of_repo().find(|p| p.started && serial(p)) {
-        return Some((
-            Rule::SerialGate,
-            format!("{} is in work in {} and goes to its end first", other.key, place.repo),
-        ));
+        return Some((Rule::SerialGate, format!("{} is in {} and finishes first", other.key, place.repo)));
     }
     let earlier = of_repo().find(|p| {
         p.id < place.id
@@ -41,15 +38,15 @@ fn dependencies(place: &Place, view: &QueueView, policy: &Policy) -> Option<Stri
     }
     if let Some(cycle) = cycle_through(place, view) {
         let names: Vec<&str> = cycle.iter().map(Key::as_str).collect();
-        return Some(format!("its dependencies go round: {}", names.join(" -> ")));
+        return Some(format!("its dependencies form a cycle: {}", names.join(" -> ")));
     }
     place.blocked_by.iter().find_map(|key| match view.blockers.get(key).copied().unwrap_or(Blocker::Unknown) {
         Blocker::Met => None,
         Blocker::Open => Some(format!("blocked by {key}, which is not done")),
         Blocker::Cancelled => {
-            Some(format!("blocked by {key}, which was cancelled: take the relation away, or start {key} again"))
+            Some(format!("blocked by {key}, which was cancelled: remove the relation, or start {key} again"))
         }
-        Blocker::Unknown => Some(format!("blocked by {key}, which nobody knows")),
+        Blocker::Unknown => Some(format!("blocked by {key}, which is unknown")),
     })
 }
 
@@ -79,15 +76,11 @@ fn cycle_through(place: &Place, view: &QueueView) -> Option<Vec<Key>> {
     None
 }
 
-/// The tasks of a repository in the order in which the serial gate admits them, for views.
-pub fn line(repo: &str, view: &QueueView) -> Vec<TaskId> {
-    view.places.values().filter(|p| p.repo == repo && !p.started && !p.stage.is_terminal()).map(|p| p.id).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::decide::gates::testing::policy;
+    use crate::model::ids::TaskId;
     use crate::model::stage::Stage;
     use crate::model::time::Stamp;
     use proptest::prelude::*;

@@ -51,13 +51,13 @@ pub fn fold(results: &[CheckResult], rules: &FoldRules<'_>) -> StagingVerdict {
     let mut waived = Vec::new();
     let mut because = Vec::new();
     if rules.planned.is_empty() {
-        because.push("no check is declared".to_owned());
+        because.push("no check is configured".to_owned());
     }
     if results.is_empty() && !rules.planned.is_empty() {
         because.push("no check was run".to_owned());
     }
     if results.len() < rules.planned.len() {
-        because.push(format!("{} of {} declared checks have a result", results.len(), rules.planned.len()));
+        because.push(format!("{} of {} configured checks have a result", results.len(), rules.planned.len()));
     }
     for (n, id) in rules.planned.iter().enumerate() {
         if rules.planned.iter().take(n).any(|p| p == id) {

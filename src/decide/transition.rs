@@ -4,12 +4,14 @@
 use super::again::rule;
 use super::gates::{self, Facts, ci_green, deploy_status};
 use crate::model::change::Budget;
-use crate::model::decision::{Answer, Decision, Gate, Need, Procedure};
+use crate::model::decision::{Answer, Decision, Need, Procedure};
+use crate::model::finding::Finding;
+use crate::model::gate::Gate;
 use crate::model::policy::Policy;
 use crate::model::refusal::Asked;
 use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{DeployState, Finding, NewJob, Waiting};
+use crate::model::task::{DeployState, NewJob, Waiting};
 use crate::model::view::TaskView;
 use crate::model::window::Window;
 
@@ -140,7 +142,7 @@ fn in_queue(job: &crate::model::task::Job, now: i64) -> Decision {
             let why = format!("{what} has ended; {why}");
             return Decision::Hold { rule: Rule::Backoff, why, until: Some(job.available_at) };
         }
-        return hold(Rule::Running, format!("{what} is at work (job {})", job.id));
+        return hold(Rule::Running, format!("{what} is running (job {})", job.id));
     }
     if job.available_at > now {
         let why = job.reason.clone().map_or_else(|| format!("{what} waits"), |r| format!("{what} waits: {r}"));
@@ -241,7 +243,7 @@ fn roll_back(f: &Facts<'_>, why: String, findings: Vec<Finding>, squash: bool) -
         return Decision::Block { why, held: Some(findings), freeze: false };
     }
     if task.attempt - task.attempt_base >= f.policy.developer_retries {
-        let why = format!("{} developer attempts are spent; the last: {why}", task.attempt - task.attempt_base + 1);
+        let why = format!("{} developer attempts are used up; the last: {why}", task.attempt - task.attempt_base + 1);
         return Decision::Block { why, held: Some(findings), freeze: false };
     }
     Decision::Rollback { why, findings, squash, same, budget: Budget::Counts }

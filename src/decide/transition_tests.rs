@@ -2,6 +2,7 @@ use super::*;
 use crate::decide::gates::testing::{self, policy, row, sha, view};
 use crate::model::deploy::{DeployEnd, DeployResult};
 use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::finding::Origin;
 use crate::model::inputs::Input;
 use crate::model::stage::Agent;
 use crate::model::task::{Actor, Deploy, DeployState, EvidenceVerdict, Job, Waiting};
@@ -95,7 +96,7 @@ fn the_rework_budget_blocks_with_the_findings_held() {
     v.task.attempt = 4;
     v.evidence[0].attempt = 4;
     let Decision::Block { held: Some(findings), freeze: false, .. } = decide(&v, &policy()) else { panic!() };
-    assert_eq!(findings[0].source, "tests_verdict");
+    assert_eq!(findings[0].source, Origin::Gate(Gate::TestsVerdict));
     v.task.attempt_base = 4;
     assert_eq!(word(&decide(&v, &policy())), "rollback");
     // The same findings a third time in a row: nothing changes any more (RUN-7b).
@@ -109,7 +110,7 @@ fn the_rework_budget_blocks_with_the_findings_held() {
 #[test]
 fn rule_4_verdicts_hold_across_our_own_update_only_with_equal_patches() {
     let carry = |by: &str, equal: bool, from: &str, to: &str| {
-        let mut e = row(crate::model::decision::CARRY, EvidenceVerdict::Pass);
+        let mut e = row("carry", EvidenceVerdict::Pass);
         e.code_tree = to.into();
         e.detail = match Stage::parse(by) {
             None => {
@@ -150,7 +151,7 @@ fn rule_4_verdicts_hold_across_our_own_update_only_with_equal_patches() {
         let ci = row("ci_green", EvidenceVerdict::Pass);
         let name = format!("{:?} {:?}", rows[0].code_tree, carries.first().map(|c| c.detail.clone()));
         v.evidence = carries;
-        v.evidence.extend(rows.into_iter().filter(|r| r.gate != "staging_status" || r.code_tree == "T"));
+        v.evidence.extend(rows.into_iter().filter(|r| r.subject != Gate::StagingStatus || r.code_tree == "T"));
         v.evidence.extend([staged, merge, ci]);
         v.lease = Some(crate::model::task::Lease {
             repo: "orch".into(),
@@ -220,7 +221,7 @@ fn rule_16_a_stop_waits_for_an_update_whatever_an_earlier_deploy_said() {
 #[test]
 fn a_label_does_not_release_a_deploy_whose_ci_may_mean_something_else() {
     let of = |detail: EvidenceDetail, tree: &str| {
-        let mut e = row(crate::model::decision::INPUTS, EvidenceVerdict::Pass);
+        let mut e = row("verdict_inputs", EvidenceVerdict::Pass);
         (e.code_tree, e.detail) = (tree.into(), detail);
         e
     };
@@ -256,7 +257,7 @@ fn a_label_does_not_release_a_deploy_whose_ci_may_mean_something_else() {
 
 /// A refused effect holds the task; when its time is reached that very effect is next, and a stop goes first (ORD-1).
 #[test]
-fn ord_1_what_the_forge_refuses_is_asked_again_before_the_task_goes_on() {
+fn ord_1_a_refused_request_is_repeated_before_the_task_continues() {
     use crate::model::refusal::{Asked, RefusedEffect};
     let mut v = view(Stage::Development);
     let refused = |next_at| RefusedEffect {
@@ -369,7 +370,7 @@ fn a_testers_yes_counts_only_with_a_review_of_the_same_code() {
 /// BND-5: an approval is of contents.
 #[test]
 fn an_approval_of_documents_that_changed_since_sends_the_task_back_to_the_analysis() {
-    let approved = |verdict| row(crate::model::decision::APPROVED, verdict);
+    let approved = |verdict| row("approved", verdict);
     let (given, stale) = (EvidenceVerdict::Pass, EvidenceVerdict::Missing);
     for (rows, want) in [
         (vec![approved(given)], "enqueue developer"),
@@ -395,7 +396,7 @@ fn a_faulty_repository_file_holds_the_merge_gate() {
     let project = policy.projects.get_mut("ORCH").unwrap();
     project.confirm_deploy = false;
     let mut v = view(Stage::Deploy);
-    let mut inputs = row(crate::model::decision::INPUTS, EvidenceVerdict::Pass);
+    let mut inputs = row("verdict_inputs", EvidenceVerdict::Pass);
     inputs.detail = testing::listed(vec![]);
     v.evidence = vec![inputs];
     assert_eq!(word(&decide(&v, &policy)), "effect merge_gate");

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_are_looked_for_less_often_the_longer_they_take() {
+    fn statuses_are_polled_less_often_the_longer_they_take() {
         assert_eq!([0, 8_000, 40_000, 9_999_999].map(next_look_ms), [2_000, 2_000, 10_000, 30_000]);
         assert_eq!((after_outage(None, 100), after_outage(Some(9_000), 100)), (5_100, 9_000));
     }

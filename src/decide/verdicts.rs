@@ -3,7 +3,7 @@
 
 use super::gates::verdict::{Reading, Verdict};
 use crate::model::deploy::{DeployEnd, DeployStatus};
-use crate::model::scan::ScanReason;
+use crate::model::scan::{Audit, ScanReason, ScanReport};
 use crate::model::staging::StagingStatus;
 use crate::model::task::EvidenceVerdict;
 
@@ -50,6 +50,16 @@ pub fn scan(
     }
 }
 
+/// Whether a scan's sentence names dependencies that could not be audited. `closed`: they fail the gate.
+pub fn scan_caveat(verdict: EvidenceVerdict, report: &ScanReport, closed: bool) -> bool {
+    let named = match verdict {
+        EvidenceVerdict::Pass => true,
+        EvidenceVerdict::ToolError => closed,
+        EvidenceVerdict::Fail | EvidenceVerdict::Missing => false,
+    };
+    named && report.scan.audits.iter().any(Audit::is_incomplete)
+}
+
 /// Of a deploy that is no longer awaited. `command`: a command deploys; else the merge was the deploy.
 pub fn deploy(status: &DeployStatus, command: bool) -> (DeployEnd, EvidenceVerdict, String) {
     match status {
@@ -58,7 +68,7 @@ pub fn deploy(status: &DeployStatus, command: bool) -> (DeployEnd, EvidenceVerdi
             (DeployEnd::Success, EvidenceVerdict::Pass, why.to_owned())
         }
         DeployStatus::FailedSafe => {
-            let why = "the deploy ended with exit 1; production is as before";
+            let why = "the deploy ended with exit 1; production is unchanged";
             (DeployEnd::FailedSafe, EvidenceVerdict::Fail, why.to_owned())
         }
         DeployStatus::FailedUnknown { why } | DeployStatus::Pending { why } => {
@@ -83,7 +93,7 @@ pub fn deploy_is_over(
     if since_ms.is_none_or(|ms| ms > limit) {
         Some("by the deadline")
     } else if !self_hosting && nobody_alive {
-        Some("and no process that could write it lives")
+        Some("and no process is left that could write it")
     } else {
         None
     }

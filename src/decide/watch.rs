@@ -66,12 +66,13 @@ impl Share {
     fn implausible(&self) -> Option<String> {
         if self.falls > MOST_FALLS {
             return Some(format!(
-                "the error source's counters fell {} times, as the numbers of a window do: give a counter such as sum(http_requests_total), or say `reading: window`",
+                "the error source's counters fell {} times, as a window's numbers do: give a counter such as sum(http_requests_total), or set `reading: window`",
                 self.falls
             ));
         }
-        (self.readings > 0 && !self.moved)
-            .then(|| format!("the error source showed no request in {} readings: they never moved", self.readings))
+        (self.readings > 0 && !self.moved).then(|| {
+            format!("the error source showed no request in {} readings: the counters never moved", self.readings)
+        })
     }
 
     fn exceeded(&self, p: &WatchPolicy) -> Option<String> {
@@ -166,7 +167,7 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
     }
     if let Some(why) = excused {
         return Classification::Inconclusive {
-            why: format!("sick_before: it was already so before the deploy ({why})"),
+            why: format!("sick_before: the service was already unhealthy before the deploy ({why})"),
         };
     }
     let expected = p.expected();
@@ -193,7 +194,7 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
     let why = if failures == 0 {
         format!("{made} of {made} probes were clean")
     } else {
-        format!("{failures} of {made} probes failed, which no rule counts as degraded")
+        format!("{failures} of {made} probes failed, too few for any rule to count as degraded")
     };
     Classification::Healthy { why }
 }

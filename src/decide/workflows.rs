@@ -56,7 +56,7 @@ pub fn reach(text: &str, branch: &str) -> Result<Option<Reach>, String> {
         }
         let rights = job.get("permissions").or_else(|| all.get("permissions"));
         match rights {
-            None => drop(reach.writes.insert("what the repository's settings give each token".to_owned())),
+            None => drop(reach.writes.insert("the rights that the repository's settings give each token".to_owned())),
             Some(Value::String(word)) if word == "write-all" => drop(reach.writes.insert("everything".to_owned())),
             Some(rights) => {
                 let written = rights.as_object().into_iter().flatten().filter(|(_, right)| *right == "write");
@@ -178,7 +178,7 @@ mod tests {
         let all = all.unwrap().unwrap();
         assert_eq!(all.text(), "the secrets all of them, a token that may write everything");
         let unsaid = reach("on: push\njobs: {a: {}}\n", BRANCH).unwrap().unwrap();
-        assert!(unsaid.text().contains("what the repository's settings give"));
+        assert!(unsaid.text().contains("rights that the repository's settings give"));
         let none = reach("on: push\npermissions: {contents: read}\njobs: {a: {}}\n", BRANCH).unwrap().unwrap();
         assert!(none.is_empty());
         assert!(reach("on: push\npermissions: {}\njobs: {a: {}}\n", BRANCH).unwrap().unwrap().is_empty());

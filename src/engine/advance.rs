@@ -58,7 +58,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         if before == Some((effect, revision)) {
             return Ok(Decision::Hold {
                 rule: Rule::Gate,
-                why: format!("{effect} has to be tried again"),
+                why: format!("{effect} has yet to be repeated"),
                 until: None,
             });
         }
@@ -82,7 +82,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             steps::block(ctx, id, &refused.ok_or(e)?, false)?;
         }
     }
-    Ok(Decision::Hold { rule: Rule::Gate, why: "the step has done as much as one step may".to_owned(), until: None })
+    Ok(Decision::Hold { rule: Rule::Gate, why: "the step has reached its limit of actions".to_owned(), until: None })
 }
 
 /// Whether the next decision moves the task or starts an agent (RULE-31).
@@ -101,7 +101,7 @@ pub fn noted(ctx: &mut Ctx, id: TaskId) {
         Ok(decision) => note(ctx, id, decision),
         Err(e) => {
             let row = ctx.task(id).ok();
-            ctx.fault(row.as_ref(), "moving the task on", &e);
+            ctx.fault(row.as_ref(), "advancing the task", &e);
         }
     }
 }

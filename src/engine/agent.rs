@@ -226,7 +226,7 @@ fn keep_session(ctx: &Ctx, site: &Site, run: &Run, runtime: &Runtime, outcome: &
     let Some(of) = outcome.session.as_deref().and_then(|id| runtime.transcript(id)) else { return };
     let store = ctx.paths.transcript(&site.ground.task, run.stage.as_str());
     if let Err(e) = session::keep(&runtime_dir(&site.folders), &of, owner, &store) {
-        tracing::warn!(task = %site.ground.task.key, "the session's transcript was not kept: {e}");
+        tracing::warn!(task = %site.ground.task.key, "the session's transcript could not be saved: {e}");
     }
 }
 
@@ -326,7 +326,7 @@ fn execute(
             reader.feed(bytes);
             since = reader.concluded().map(|_| since.unwrap_or_else(Instant::now));
             match reader.live().cost_micros {
-                Some(cost) if cap > 0 && cost > cap => Control::End("its cost passed max_cost_usd".to_owned()),
+                Some(cost) if cap > 0 && cost > cap => Control::End("its cost exceeded max_cost_usd".to_owned()),
                 Some(_) | None => Control::Go,
             }
         }
@@ -348,7 +348,7 @@ fn execute(
         Ok(exit) => {
             let why = exit.ended_by.as_ref().map(|by| match by {
                 EndedBy::Wall => format!("it ran longer than {} s", site.settings.timeout_s),
-                EndedBy::Stall => format!("it was silent for {} s", site.settings.stall_s),
+                EndedBy::Stall => format!("it printed nothing for {} s", site.settings.stall_s),
                 EndedBy::Asked(why) => why.clone(),
             });
             let read = match lingered {
@@ -409,7 +409,7 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
         mark: fresh_mark(),
         now: ctx.now().stamp.rfc3339(),
         files,
-        standing: site.prompt.body_for(&task.key),
+        instructions: site.prompt.body_for(&task.key),
         key: task.key.to_string(),
         stage: run.stage.to_string(),
         attempt: task.attempt,
@@ -491,7 +491,7 @@ fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) ->
         }
         // The developer who has to fix a failing setup must be able to start; the findings contain the log (ORD-1).
         Ok(_) if site.agent == Agent::Developer && !task.findings.is_empty() => {
-            tracing::warn!(task = %task.key, "worktree.setup failed; the developer starts without what it makes");
+            tracing::warn!(task = %task.key, "worktree.setup failed; the developer starts without its results");
             restore(site, begin)?;
             None
         }

@@ -15,11 +15,12 @@ use crate::decide::transition::decide;
 use crate::model::act::By;
 use crate::model::change::{Change, Move};
 use crate::model::decision::Decision;
+use crate::model::finding::Finding;
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{Agent, Stage};
-use crate::model::task::{Finding, NewJob, Task, Waiting};
+use crate::model::task::{NewJob, Task, Waiting};
 use crate::model::view::TaskView;
 use serde_json::json;
 

@@ -5,8 +5,8 @@ use crate::adapters::git::{MAX_FILE, Mirror, TreeEntry};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
 use crate::decide::gates::approved_blobs;
 use crate::model::artefact::{Artefact, folder};
-use crate::model::decision::{APPROVED, Gate};
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::{Gate, Subject};
 use crate::model::ids::{Key, Sha};
 use crate::model::task::{Evidence, EvidenceVerdict, Task};
 use anyhow::{Context, Result};
@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 /// Records the approved contents: those that the gate judged before the person was asked.
 pub fn record(tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<()> {
     let rows = tx.evidence_of(task.id)?;
-    let complete = |e: &&Evidence| e.gate == Gate::AnalysisComplete.as_str() && e.verdict == EvidenceVerdict::Pass;
+    let complete = |e: &&Evidence| e.subject == Gate::AnalysisComplete && e.verdict == EvidenceVerdict::Pass;
     let Some(judged) = rows.iter().rfind(complete) else { return Ok(()) };
     let blobs = if let EvidenceDetail::Agent { blobs, .. } = &judged.detail { blobs.clone() } else { BTreeMap::new() };
     let row = NewEvidence {
-        gate: APPROVED,
+        subject: Subject::Approved,
         run_id: judged.run_id,
         sha: judged.sha.clone(),
         code_tree: judged.code_tree.clone(),
@@ -45,7 +45,7 @@ pub fn changed(mirror: &Mirror, rows: &[Evidence], task: &Task, head: &Sha, tree
         return Ok(None);
     }
     Ok(Some(NewEvidence {
-        gate: APPROVED,
+        subject: Subject::Approved,
         run_id: None,
         sha: head.clone(),
         code_tree: tree.to_owned(),

@@ -107,7 +107,7 @@ fn move_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str)
         }
         Ok::<_, StoreError>(())
     })?;
-    ctx.report.note(format!("{}: {why}; tried again later", task.key));
+    ctx.report.note(format!("{}: {why}; retried later", task.key));
     Ok(())
 }
 
@@ -191,16 +191,16 @@ fn push(ctx: &mut Ctx, task: &Task, project: &crate::config::Project, files: &[(
     if tree == mirror.tree_of(&tip)? {
         return Ok(Pushed::As(None));
     }
-    let message = format!("{}: what orch recorded of its deploy", task.key);
+    let message = format!("{}: orch's record of the deploy", task.key);
     let seconds = task.finished_at.unwrap_or(task.created_at) / 1000;
     let made = build.commit(&tree, &tip, &message, &projects::author(project), seconds)?;
-    mirror.import(&build, &made, crate::model::ids::RunId(0))?;
+    mirror.import(&build, &made)?;
     match services::git(ctx, project, Access::Push, mirror.land(&default, &made, &tip))? {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(Pushed::As(Some(made.to_string()))),
         // The default branch moved meanwhile: the next step retries from there.
         PushOutcome::Rejected { moved: true, .. } => Ok(Pushed::Later),
         PushOutcome::Rejected { reason, moved: false } => Err(Refused::error(format!(
-            "{default} does not take orch's own artefacts: {reason}; let orch push to it, or set deploy.artefacts_after_merge: state"
+            "{default} does not accept orch's own artefacts: {reason}; let orch push to it, or set deploy.artefacts_after_merge: state"
         ))),
     }
 }

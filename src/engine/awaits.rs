@@ -41,7 +41,7 @@ pub fn keep(ctx: &mut Ctx, task: &Task, deploy: &Deploy, what: Awaited, said: &s
     if !what.by_person()
         && settle::undecided_for(ctx, task, &format!("merge/{}", deploy.id), true, None)? > ctx.policy.undecided_max_ms
     {
-        return Ok(Some(format!("the forge does not merge: {said}, longer than gates.undecided_max_s")));
+        return Ok(Some(format!("the forge does not merge: {said}, for longer than gates.undecided_max_s")));
     }
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {

@@ -109,7 +109,7 @@ fn no_push(e: GitError, key: &Key) -> anyhow::Error {
     {
         let way = refusal.advice(Side::Git);
         return Refused::error(format!(
-            "the remote takes no push of this account: {reason}; {way}, then `orch retry {key}`"
+            "the remote accepts no push of this account: {reason}; {way}, then `orch retry {key}`"
         ));
     }
     anyhow::Error::new(e).context("asking whether branches may be pushed")
@@ -122,11 +122,12 @@ fn rights(ctx: &mut Ctx, project: &Project, mirror: &Mirror, key: &Key) -> Resul
     if !project.forge.is_remote() {
         return Ok(());
     }
-    if let Err(e @ GitError::Refused { .. }) = mirror.may_push() {
+    let asked = services::git(ctx, project, Access::Read, mirror.may_push()).map_err(anyhow::Error::downcast);
+    if let Err(Ok(e @ GitError::Refused { .. })) = asked {
         return Err(no_push(e, key));
     }
     match services::forge_said(ctx, project, |forge| forge.may_comment())? {
-        Err(e) if e.refusal().is_some() => Err(e).context("asking whether comments may be written"),
+        Err(e) if e.refusal().is_some() => Err(e).context("asking whether comments can be written"),
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -214,7 +215,7 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
         }
     }
     let why = format!(
-        "every name like {wanted} is taken on the remote, or a branch there is named like a part of it; delete or rename it, then `orch retry {}`",
+        "every name like {wanted} is taken on the remote, or a branch there has a part of it as its name; delete or rename that branch, then `orch retry {}`",
         task.key
     );
     Err(Refused::error(why))
@@ -273,7 +274,12 @@ mod tests {
     /// A missing login holds the task; an account that may not push blocks it, with the way out.
     #[test]
     fn ord_1_an_account_that_may_not_push_is_refused_for_good() {
-        let no = |refusal| GitError::Refused { what: "push".to_owned(), refusal, reason: "no".to_owned() };
+        let no = |refusal| GitError::Refused {
+            what: "push".to_owned(),
+            access: Access::Push,
+            refusal,
+            reason: "no".to_owned(),
+        };
         let key = Key::parse("ORCH-1").unwrap();
         let denied = Refused::why(&no_push(no(Refusal::Denied { scope: None }), &key)).unwrap();
         assert!(denied.contains("write access") && denied.ends_with("then `orch retry ORCH-1`"), "{denied}");

@@ -198,7 +198,7 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
 
 fn end_processes(ctx: &Ctx, name: &str) -> Result<()> {
     let (marks, units) = ([mark(ctx, name)], [unit(ctx, name)]);
-    let find = || process::belonging(MARK, &marks, &units).into_iter().filter(|a| *a != ctx.me).collect();
+    let find = || process::belonging(MARK, &marks, &units, &[]).into_iter().filter(|a| *a != ctx.me).collect();
     Ok(process::end_all(&find, GRACE, GONE)?)
 }
 
@@ -417,7 +417,7 @@ fn red_statuses(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Option<String
         Ok(CiAnswer::Red { contexts }) => Some(format!("red on the forge: {}", contexts.join(", "))),
         Ok(CiAnswer::Green) => None,
         Ok(CiAnswer::Pending { missing }) => {
-            tracing::warn!(repo = %project.repo, "the base's CI is not known: {} on {}", missing.join(", "), commit.short());
+            tracing::warn!(repo = %project.repo, "the base's CI is unknown: {} on {}", missing.join(", "), commit.short());
             None
         }
         Err(e) => {
@@ -499,25 +499,22 @@ pub(super) fn recovered(tx: &Tx<'_>, name: &str, base: &mut Base, at: i64) -> St
 pub fn shown(tx: &Tx<'_>, config: &Config) -> StoreResult<Vec<BaseRow>> {
     let rows = rows(tx)?;
     let unseen = unseen(tx)?;
-    let why = |p: &Project, why: &str| match unseen.get(p.base_name()).filter(|_| applies(config, p)) {
-        Some(u) => format!("can't be checked: {}", u.why),
-        None => why.to_owned(),
-    };
-    let one = |p: &Project| match rows.get(p.base_name()).filter(|_| applies(config, p)) {
-        Some(b) => BaseRow {
+    let one = |p: &Project| {
+        let applies = applies(config, p);
+        let (row, unseen) = (rows.get(p.base_name()), unseen.get(p.base_name()));
+        let (row, unseen) = (row.filter(|_| applies), unseen.filter(|_| applies));
+        let untried = if applies { BaseState::Untried } else { BaseState::NotApplicable };
+        BaseRow {
             repo: p.base_name().to_owned(),
-            commit: Some(b.commit.to_string()),
-            state: b.state,
-            since: Some(rfc3339(b.since)),
-            why: why(p, &b.why),
-        },
-        None => BaseRow {
-            repo: p.base_name().to_owned(),
-            commit: None,
-            state: if applies(config, p) { BaseState::Untried } else { BaseState::NotApplicable },
-            since: None,
-            why: why(p, ""),
-        },
+            commit: row.map(|b| b.commit.to_string()),
+            state: row.map_or(untried, |b| b.state),
+            since: row.map(|b| rfc3339(b.since)),
+            why: match unseen {
+                Some(u) => format!("can't be checked: {}", u.why),
+                None => row.map(|b| b.why.clone()).unwrap_or_default(),
+            },
+            unchecked: unseen.is_some(),
+        }
     };
     Ok(config.projects.iter().map(one).collect())
 }

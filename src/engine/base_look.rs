@@ -115,7 +115,7 @@ fn failed(ctx: &mut Ctx, project: &Project, tasks: &[TaskId], times: i64, error:
     }
     outages::no_start(ctx, project, &error)?;
     let task = tasks.first().and_then(|id| ctx.task(*id).ok());
-    ctx.fault(task.as_ref(), "looking at the base", &error.context("no agent starts, and nothing is spent"));
+    ctx.fault(task.as_ref(), "checking the base", &error.context("no agent starts, and no attempt is spent"));
     Ok(())
 }
 
@@ -177,7 +177,7 @@ fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
     if claimed.is_some_and(|b| b.state == BaseState::Running)
         && let Err(e) = base_job::start(ctx, &name, &token)
     {
-        let why = format!("its try could not be started: {e:#}");
+        let why = format!("its check could not be started: {e:#}");
         base_job::end(ctx, project, &token, &Tried::of(BaseState::Environment, why))?;
     }
     Ok(())

@@ -27,7 +27,7 @@ pub struct Other {
 impl fmt::Display for Other {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (state, bound, here) = (self.state_dir.display(), self.bound.display(), self.here.display());
-        write!(f, "the state directory {state} belongs to the configuration {bound}, and this is {here}")
+        write!(f, "the state directory {state} belongs to the configuration {bound}, but this is {here}")
     }
 }
 
@@ -35,7 +35,7 @@ impl Other {
     /// What a person can do.
     pub fn way_out(&self) -> String {
         format!(
-            "give this one a state_dir of its own, or use --config {}; `orch config adopt` if that file no longer counts",
+            "give this one its own state_dir, or use --config {}; `orch config adopt` if that file is no longer used",
             self.bound.display()
         )
     }

@@ -274,7 +274,7 @@ pub fn find_missing(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &[WorkI
             // The board asks everybody to wait, or does not answer.
             Err(e @ (BoardError::Throttled { .. } | BoardError::Silent(_))) => return Err(e.into()),
             // A *no* for one item says nothing about the next (RULE-44).
-            Err(e) => ctx.fault(Some(task), "looking for its work item", &e.into()),
+            Err(e) => ctx.fault(Some(task), "searching for its work item", &e.into()),
         }
     }
     Ok(true)
@@ -484,7 +484,7 @@ pub fn unknown_status(resolved: &Resolved, status: &str) -> Option<String> {
     let all: Vec<&str> = resolved.statuses().iter().map(|s| s.name.as_str()).collect();
     let near = nearest(status, all.iter().copied())
         .map_or_else(|| format!("it knows {}", all.join(", ")), |word| format!("did you mean {word:?}?"));
-    Some(format!("its status {status:?} is not one that this board knows, and means nothing; {near}"))
+    Some(format!("its status {status:?} is unknown to this board and has no effect; {near}"))
 }
 
 /// Reads a board's list for as long as `go_on` allows and records it. Returns the listing for the caller's watermark.
@@ -512,7 +512,7 @@ pub fn scan(
 pub fn tell(ctx: &mut Ctx, project: &Project, seat: &Seat, listing: &Listing) {
     for p in &listing.problems {
         let (task, why) = (p.key.as_ref().map(Key::as_str), format!("{} can't be read: {}", p.at, p.why));
-        let next = Some("it is looked at again by the next step".to_owned());
+        let next = Some("the next step reads it again".to_owned());
         // The folder belongs to a person: a bad file in place of an item is reported but does not fail the step
         // (RULE-40, RULE-44).
         if project.board.is_remote() {
@@ -522,7 +522,7 @@ pub fn tell(ctx: &mut Ctx, project: &Project, seat: &Seat, listing: &Listing) {
         }
     }
     for p in &listing.strangers {
-        ctx.report.note(format!("{} is passed over: {}", p.at, p.why));
+        ctx.report.note(format!("{} is skipped: {}", p.at, p.why));
     }
     for item in &listing.items {
         if let Some(said) = unknown_status(&seat.resolved, &item.status_id) {

@@ -1,7 +1,8 @@
 //! A row binds its file (RULE-47): a gate that relies on a report outside git stores the report's hash in its row, and
 //! a missing or different file turns the row's *yes* into a *no*. The file alone never makes a *yes* (RULE-34).
 
-use crate::model::task::{BoundFile, Evidence, EvidenceVerdict};
+use crate::model::evidence::BoundFile;
+use crate::model::task::{Evidence, EvidenceVerdict};
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -30,7 +31,7 @@ pub fn checked(mut rows: Vec<Evidence>, root: &Path) -> Vec<Evidence> {
         {
             row.verdict = EvidenceVerdict::Missing;
             row.tampered = true;
-            row.why = format!("{} {why} since {} was judged by it", bound.path, row.gate);
+            row.why = format!("{} {why} since {} was judged by it", bound.path, row.subject);
         }
     }
     rows
@@ -44,7 +45,7 @@ pub fn files(rows: &[Evidence], root: &Path) -> Vec<PathBuf> {
 fn compare(root: &Path, bound: &BoundFile) -> Result<(), String> {
     let relative = Path::new(&bound.path);
     if !relative.components().all(|c| matches!(c, Component::Normal(_))) {
-        return Err("is no path of the state directory".to_owned());
+        return Err("is not a path in the state directory".to_owned());
     }
     match read(&root.join(relative)) {
         Ok(bytes) if hash(&bytes) == bound.sha256 => Ok(()),
@@ -60,7 +61,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
         File::from(rustix::fs::open(path, OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?);
     let about = file.metadata()?;
     if !about.is_file() || about.len() > MOST {
-        return Err(std::io::Error::other("no regular file of its size is expected there"));
+        return Err(std::io::Error::other("a regular file of that size is not expected there"));
     }
     let mut bytes = Vec::new();
     file.take(MOST).read_to_end(&mut bytes)?;
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_47_a_pass_whose_file_is_gone_or_changed_is_none() {
+    fn rule_47_a_pass_whose_file_is_gone_or_changed_does_not_count() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         let file = root.join("evidence/1/17.md");

@@ -31,7 +31,7 @@ pub enum Resumed {
 pub fn resume(ctx: &mut Ctx) -> Result<Resumed> {
     let was = sentinel::halted(ctx.paths.root());
     if let Some(why) = &was
-        && !guard::may_resume(ctx, why)?
+        && !guard::may_resume(ctx)?
     {
         return Ok(Resumed::Refused(why.clone()));
     }

@@ -9,13 +9,14 @@ use crate::decide::command::{self, DeployAgain, Held, Lift, Refused, Reject, The
 use crate::decide::transition;
 use crate::model::act::By;
 use crate::model::change::{Budget, Change, Move};
-use crate::model::decision::{Decision, Gate};
+use crate::model::decision::Decision;
+use crate::model::finding::{Finding, Origin};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{Cause, Deploy, DeployState, Finding, Job, NewJob, Run, RunState, Task};
+use crate::model::task::{Cause, Deploy, DeployState, Job, NewJob, Run, RunState, Task};
 use crate::model::time::Stamp;
 use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
@@ -86,7 +87,7 @@ pub fn reject_in(
             ));
         }
         Reject::SendBack => {
-            let finding = Finding { source: "a person".to_owned(), text: text.to_owned() };
+            let finding = Finding { source: Origin::Person, text: text.to_owned() };
             let view = view::task(tx, id, now, None)?;
             let decision = transition::send_back(&view, policy, format!("rejected by a person: {text}"), vec![finding]);
             apply::one(tx, view, decision, now, &mut actions)?;
@@ -231,7 +232,7 @@ pub fn allow_red_base(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     ctx.store.write(|tx| {
         base_job::allow(tx, id)?;
         tx.audit(at, Some(id), "starts_on_red_base", &json!({"by": by}))?;
-        messages::comment(tx, &task, "on-red-base", "A person lets it start although the base is red.", at)?;
+        messages::comment(tx, &task, "on-red-base", "A person started it although the base is red.", at)?;
         messages::show(tx, &task, at)
     })?;
     ctx.report.changed = true;
@@ -282,9 +283,9 @@ fn kept_run(tx: &Tx<'_>, id: TaskId) -> StoreResult<bool> {
 fn holds(tx: &Tx<'_>, task: &Task, epoch: i64, at: i64, root: &std::path::Path) -> StoreResult<()> {
     let rows = bound::checked(tx.evidence_of(task.id)?, root);
     for e in command::stays_valid(&rows, epoch) {
-        let Some(gate) = Gate::parse(&e.gate) else { continue };
+        let Some(gate) = e.subject.gate() else { continue };
         let copy = NewEvidence {
-            gate: gate.as_str(),
+            subject: gate.into(),
             run_id: e.run_id,
             sha: e.sha.clone(),
             code_tree: e.code_tree.clone(),

@@ -118,14 +118,14 @@ impl Caches {
         };
         let why = match given {
             Ok(Done::Whole | Done::Nothing) => return,
-            Ok(Done::TooLarge) => "it is larger than confine.cache_copy_max_mb".to_owned(),
+            Ok(Done::TooLarge) => "it exceeds confine.cache_copy_max_mb".to_owned(),
             // For example, a concurrent base check has just replaced it.
             Err(e) => e.to_string(),
         };
         tracing::debug!("{} begins without a cache: {why}", folders.home.display());
         for part in CACHES {
             if let Err(e) = remove(&folders.home.join(part)) {
-                tracing::warn!("a part of a cache is left: {e}");
+                tracing::warn!("part of a cache could not be deleted: {e}");
             }
         }
     }
@@ -136,9 +136,9 @@ impl Caches {
         match keep(&folders.home, to, *since, bounds) {
             Ok(Done::Whole | Done::Nothing) => {}
             Ok(Done::TooLarge) => {
-                tracing::debug!("{}: its caches are larger than confine.cache_copy_max_mb", folders.home.display());
+                tracing::debug!("{}: its caches exceed confine.cache_copy_max_mb", folders.home.display());
             }
-            Err(e) => tracing::debug!("the caches of {} are not kept: {e}", folders.home.display()),
+            Err(e) => tracing::debug!("the caches of {} could not be saved: {e}", folders.home.display()),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::model::act::By;
 use crate::model::answers::Answers;
 use crate::model::card::{Ask, CardData, CardRun, CardRunState};
 use crate::model::confine::{Held, RunConfinement};
-use crate::model::decision::Gate;
+use crate::model::gate::Gate;
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::shown::NOT_INDEPENDENT;
@@ -105,9 +105,9 @@ fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64
 fn stop_note(task: &Task) -> Option<String> {
     task.stop_requested_at?;
     match (task.stage, &task.critical) {
-        (Stage::Done, _) => Some("A stop came too late: it was deployed already.".to_owned()),
+        (Stage::Done, _) => Some("The stop came too late: the task was already deployed.".to_owned()),
         (Stage::Cancelled, _) | (_, None) => None,
-        (_, Some(what)) => Some(format!("A stop is recorded and waits: {what} is under way.")),
+        (_, Some(what)) => Some(format!("A stop is recorded; it waits for {what} to end.")),
     }
 }
 
@@ -120,12 +120,12 @@ fn landed_code_note(policy: &Policy, task: &Task) -> Option<String> {
 /// The note that a person let it start on a red base (ORD-1).
 fn on_red_base(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
     let allowed = !task.stage.is_terminal() && super::base_job::on_red(tx)?.contains(&task.id);
-    Ok(allowed.then(|| "A person let it start although the base is red.".to_owned()))
+    Ok(allowed.then(|| "A person started it although the base is red.".to_owned()))
 }
 
 /// A cancelled task's deploy that did not succeed: the state of production matters more than the end of the task.
 fn failed_deploy_note(task: &Task, rows: &[Evidence]) -> Option<String> {
-    let last = rows.iter().rev().find(|e| e.gate == Gate::DeployStatus.as_str())?;
+    let last = rows.iter().rev().find(|e| e.subject == Gate::DeployStatus)?;
     let failed = task.stage == Stage::Cancelled && last.verdict != EvidenceVerdict::Pass;
     failed.then(|| format!("The deploy failed: {}.", last.why))
 }
@@ -139,7 +139,7 @@ fn held_note(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
     let Some(s) = RunConfinement::find(&all, &task.project, task.stage.agent()) else { return Ok(None) };
     let open = if s.open { ", network open" } else { "" };
     Ok(match s.held {
-        None => s.why.as_ref().map(|why| format!("Nothing of it starts: {why}")),
+        None => s.why.as_ref().map(|why| format!("Nothing starts: {why}")),
         Some(Held::Unconfined) => Some("Unconfined: its runs have all rights of this account.".to_owned()),
         Some(Held::Landlock) => Some(format!(
             "Confined by landlock{open}: modes, times and attributes of the operator's files can be changed."
@@ -152,14 +152,10 @@ fn held_note(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
 /// The card's notes: waived staging checks (SHIP-3), dependencies that could not be audited (SHIP-1) and what a label
 /// answered (BRD-5).
 fn notes(tx: &Tx<'_>, id: TaskId, rows: &[Evidence]) -> Result<Vec<String>> {
-    let last = |gate: &str, shows: &str| {
-        let row = rows.iter().rev().find(|e| e.gate == gate)?;
-        row.why.contains(shows).then(|| row.why.clone())
-    };
-    let review = rows.iter().rev().find(|e| e.gate == Gate::ReviewVerdict.as_str()).filter(|e| e.depends());
-    let dependent = review.map(|_| NOT_INDEPENDENT.to_owned());
-    let written =
-        [dependent, last("security_gate", "NOT audited"), last("staging_status", "waived")].into_iter().flatten();
+    let newest = |gate: Gate| rows.iter().rev().find(|e| e.subject == gate);
+    let caveat = |gate| newest(gate).filter(|e| e.detail.of_code().is_some_and(|c| c.caveat)).map(|e| e.why.clone());
+    let dependent = newest(Gate::ReviewVerdict).filter(|e| e.depends()).map(|_| NOT_INDEPENDENT.to_owned());
+    let written = [dependent, caveat(Gate::SecurityGate), caveat(Gate::StagingStatus)].into_iter().flatten();
     let by_label = tx.events_of(id, "released")?.into_iter().filter_map(|detail| {
         let detail: serde_json::Value = serde_json::from_str(&detail).ok()?;
         let by = serde_json::from_value::<By>(detail["by"].clone()).ok()?;

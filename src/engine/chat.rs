@@ -97,7 +97,7 @@ pub fn answers(ctx: &mut Ctx, when: When) -> bool {
             any
         }
         Err(e) => {
-            ctx.report.note(format!("answers in the chat are read later: {e:#}"));
+            ctx.report.note(format!("answers in the chat will be read later: {e:#}"));
             false
         }
     }
@@ -217,7 +217,7 @@ fn one(ctx: &mut Ctx, rules: &Rules, update: &Update) -> Result<Applied, StoreEr
     });
     match done {
         Err(StoreError::Undecodable(why)) => {
-            tracing::error!(update = update.id, "an answer in the chat is left out: {why}");
+            tracing::error!(update = update.id, "an answer in the chat is ignored: {why}");
             ctx.store.write(|tx| tx.note_update(&rules.bot, update.id, at))?;
             Ok(Applied { new: true, ..Applied::default() })
         }

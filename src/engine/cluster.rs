@@ -137,7 +137,7 @@ fn rows(ctx: &mut Ctx) -> Option<Vec<Row>> {
         let names: Vec<String> = ledgers(ctx).into_iter().map(|(_, ledger)| ledger.name).collect();
         let asked = slurm::list(&names);
         if let Err(e) = &asked {
-            tracing::warn!("Slurm does not say what became of its jobs: {e}");
+            tracing::warn!("Slurm does not report the state of its jobs: {e}");
         }
         ctx.queue.rows = Some(asked.ok());
     }
@@ -211,7 +211,7 @@ pub fn end(ctx: &mut Ctx, runs: &[Run]) -> Result<()> {
         while !is_over(ctx, run)? {
             if begun.elapsed() >= settle + GONE {
                 bail!(
-                    "Slurm does not say that the job {} is gone; ask `squeue --name={0}`, then repeat the step",
+                    "Slurm does not confirm that the job {} is gone; check `squeue --name={0}`, then repeat the step",
                     ctx.paths.unit(run.id, false)
                 );
             }

@@ -74,7 +74,7 @@ pub fn engine(config: &Config, policy: &Policy, runtime: Option<&RuntimeKind>) -
     let own = runtime.is_some_and(RuntimeKind::requires_its_sandbox);
     if own && engine == Engine::Landlock {
         return Err(NoEngine {
-            why: "the runtime's own sandbox is required and can't start under landlock".to_owned(),
+            why: "the runtime's own sandbox is required, but can't start under landlock".to_owned(),
             way_out: "install bubblewrap, or set the runtime's sandbox to auto".to_owned(),
         });
     }
@@ -123,14 +123,14 @@ fn reachable(area: &Path, tools: &[PathBuf], held: Held) -> Result<(), NoEngine>
     // We can open the area itself.
     match area.ancestors().skip(1).find(closed) {
         Some(dir) => Err(NoEngine {
-            why: format!("under {} the account of a run can't pass {}", held.as_str(), dir.display()),
+            why: format!("under {} the run's account can't traverse {}", held.as_str(), dir.display()),
             way_out: "set area_dir to a folder that every account reaches, such as /var/lib/orch-area".to_owned(),
         }),
         None => tools.iter().try_for_each(|chain| match chain.ancestors().find(closed) {
             // Otherwise its programs would fail with "Permission denied", which would count against the branch.
             Some(dir) => Err(NoEngine {
                 why: format!(
-                    "under {} the account of a run can't pass {} to the tool chain {} of PATH",
+                    "under {} the run's account can't traverse {} to the tool chain {} of PATH",
                     held.as_str(),
                     dir.display(),
                     chain.display()
@@ -169,7 +169,7 @@ pub fn of_caller(config: &Config, policy: &Policy, answers: PathBuf) -> Result<O
     let probe = Probe::here(answers).map_err(no_program)?;
     if probe.root && policy.mode == Mode::Required {
         return Err(NoEngine {
-            why: "as root, checks in a folder of one's own can't be confined".to_owned(),
+            why: "root can't confine checks in its own folder".to_owned(),
             way_out: "run it as another account, or set confine.mode to auto".to_owned(),
         });
     }
@@ -256,7 +256,7 @@ impl Hold {
             }
         }
         for dir in [&folders.checkout, &folders.home, &folders.tmp] {
-            give(dir, uid).with_context(|| format!("giving {} to the run's account", dir.display()))?;
+            give(dir, uid).with_context(|| format!("handing {} over to the run's account", dir.display()))?;
         }
         Ok(())
     }
@@ -379,7 +379,7 @@ pub fn observe(ctx: &mut Ctx) -> Result<()> {
         return Ok(());
     }
     let now = confinements(&ctx.config);
-    let text = serde_json::to_string(&now).context("writing down what holds runs")?;
+    let text = serde_json::to_string(&now).context("recording what confines runs")?;
     let before = ctx.store.read(|tx| tx.meta(META))?;
     if before.as_deref() == Some(&text) {
         return Ok(());

@@ -8,6 +8,7 @@ use crate::config::Project;
 use crate::model::board::{Deed, Label, WorkItem, fold};
 use crate::model::ids::Key;
 use anyhow::Result;
+use serde_json::json;
 
 /// If a board does not say within this time who set a status, the intent has no effect.
 const UNKNOWN_MS: i64 = 10 * 60 * 1000;
@@ -44,7 +45,7 @@ pub fn of_intent(ctx: &mut Ctx, row: &IntentRow) -> Result<Decides> {
         // The label was set again, and the board may not show that event yet.
         Some((doer, _)) if counted_before(ctx, row, &doer)? && (0..UNKNOWN_MS).contains(&age) => Decides::NotYet,
         Some((doer, _)) if counted_before(ctx, row, &doer)? => {
-            Decides::No { why: format!("it was set by {} once, and counted then", doer.name) }
+            Decides::No { why: format!("{} set it earlier, and it already counted then", doer.name) }
         }
         Some((doer, true)) => Decides::Yes { user: Some(doer.name) },
         Some((doer, false)) if project.board.asks_rights() => Decides::No {
@@ -76,13 +77,12 @@ fn may(project: &Project, board: &dyn Board, doer: &Doer) -> Result<bool> {
 fn counted_before(ctx: &mut Ctx, row: &IntentRow, doer: &Doer) -> Result<bool> {
     let Some(event) = &doer.event else { return Ok(false) };
     let key = format!("steered/{}/{}/{}", row.project, row.item_id, row.kind);
-    let mine = format!("{event}/{}", row.id);
-    match ctx.store.read(|tx| tx.meta(&key))? {
-        Some(known) if known == mine => Ok(false),
-        Some(known) if known.split_once('/').is_some_and(|(of, _)| of == event) => Ok(true),
+    let counted = ctx.store.read(|tx| tx.meta(&key))?.and_then(|t| serde_json::from_str::<(String, i64)>(&t).ok());
+    match counted {
+        Some((of, id)) if of == *event => Ok(id != row.id),
         Some(_) | None if ctx.dry => Ok(false),
         Some(_) | None => {
-            ctx.store.write(|tx| tx.set_meta(&key, &mine))?;
+            ctx.store.write(|tx| tx.set_meta(&key, &json!([event, row.id]).to_string()))?;
             Ok(false)
         }
     }
@@ -121,7 +121,7 @@ pub fn take_back(ctx: &mut Ctx, row: &IntentRow, why: &str) {
         seat.board.take_back(&row.item_id, &status)?;
         let Some(item) = seat.board.get(seat.resolved.statuses(), &key)? else { return Ok(()) };
         let now = ctx.now().stamp.wall_ms;
-        let text = format!("orch took the label {status:?} off: {why}.");
+        let text = format!("orch removed the label {status:?}: {why}.");
         seat.board.comment(&item, &format!("orch:intent/{}", row.id), &text, now)?;
         Ok::<_, anyhow::Error>(())
     })();

@@ -14,10 +14,11 @@ use crate::decide::landing::Landing;
 use crate::decide::merge::{self, AfterMerge, BeforeMerge, MergeAnswer, OfDeploy, OfOpening};
 use crate::decide::transition::decide;
 use crate::model::change::Change;
-use crate::model::decision::{Decision, Gate, Procedure};
+use crate::model::decision::{Decision, Procedure};
 use crate::model::deploy::Deployment;
 use crate::model::effect::Effect;
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Gate;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
@@ -131,12 +132,12 @@ fn built_again(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<bool> {
     }
     let at = ctx.now().stamp.wall_ms;
     let gone = NewEvidence {
-        gate: Gate::DeployBuild.as_str(),
+        subject: Gate::DeployBuild.into(),
         run_id: None,
         sha: head.clone(),
         code_tree: task.head_tree.clone().unwrap_or_default(),
         verdict: EvidenceVerdict::ToolError,
-        why: "what deploy.build left is gone from the state directory".to_owned(),
+        why: "the output of deploy.build is missing from the state directory".to_owned(),
         detail: EvidenceDetail::Plain,
     };
     let noted = ctx.store.write(|tx| {
@@ -167,8 +168,7 @@ fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
         return Ok(false);
     }
     if let Some(id) = merge::stray(names.iter().map(String::as_str), &deploys) {
-        let why =
-            format!("deploy {id} is recorded as initiated in {}, and the database does not know it", dir.display());
+        let why = format!("deploy {id} is recorded as initiated in {}, but is not in the database", dir.display());
         steps::block(ctx, task.id, &why, true)?;
         return Ok(false);
     }
@@ -377,7 +377,7 @@ pub(super) fn answered(
             withdraw(ctx, task, deploy, &withdrawn)?;
             steps::block(ctx, task.id, &blocked, false)
         }
-        AfterMerge::Unknown => answer.map(drop).context("merging; the next step looks first"),
+        AfterMerge::Unknown => answer.map(drop).context("merging; the next step checks the result first"),
         AfterMerge::AskAgain { why } => {
             withdraw(ctx, task, deploy, &why)?;
             Ok(answer.map(drop)?)
@@ -397,7 +397,7 @@ pub(super) fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str)
         > ctx.policy.undecided_max_ms
     {
         withdraw(ctx, task, deploy, &why)?;
-        return steps::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
+        return steps::block(ctx, task.id, &format!("{why}, for longer than gates.undecided_max_s"), false);
     }
     ctx.report.hold(Some(task.key.as_str()), Rule::DeployResult, why);
     Ok(())
@@ -412,7 +412,7 @@ pub fn await_started(ctx: &mut Ctx, id: TaskId, bound: Duration) -> Result<()> {
     let watched = ctx.policy.project(&task.project).is_some_and(|p| p.watch);
     while newest(ctx, id)?.is_some_and(|d| d.state == DeployState::Landed) && begun.elapsed() < bound {
         if watched && begun.elapsed() > SLOW && !super::watch::baseline_path(ctx, &task).exists() {
-            let why = "production answers slowly; its deploy job starts the command once it was looked at";
+            let why = "production answers slowly; the deploy job starts the command after probing it";
             ctx.report.hold(Some(task.key.as_str()), Rule::DeployResult, why.to_owned());
             return Ok(());
         }
@@ -446,7 +446,7 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
         }
         // Nothing is tested twice (ORD-1): the default branch has the tree on which CI passed.
         let of_head = |e: &&crate::model::task::Evidence| {
-            e.gate == Gate::CiGreen.as_str() && Some(&e.code_tree) == t.head_tree.as_ref()
+            e.subject == Gate::CiGreen && Some(&e.code_tree) == t.head_tree.as_ref()
         };
         let ci = tx.evidence_of(t.id)?.into_iter().rev().find(|e| of_head(&e));
         if let Some(ground) = &ground
@@ -498,7 +498,7 @@ fn void_gate(ctx: &mut Ctx, id: TaskId, why: &str) -> Result<()> {
         let mut t = tx.task(id)?;
         let Some(sha) = t.head_sha.clone() else { return Ok(()) };
         let row = NewEvidence {
-            gate: Gate::BranchMergeable.as_str(),
+            subject: Gate::BranchMergeable.into(),
             run_id: None,
             sha,
             code_tree: t.head_tree.clone().unwrap_or_default(),

@@ -3,14 +3,15 @@
 
 use super::{Ctx, boards, labels, projects, standing, view, way};
 use crate::adapters::disk;
-use crate::adapters::store::{IntentRow, ItemRow};
-use crate::decide::advice;
+use crate::adapters::store::{IntentRow, IntentState};
+use crate::decide::advice::{self, LastIntent};
 use crate::decide::gates::{self, Facts};
 use crate::model::answers::Answers;
-use crate::model::board::{Intent, Logical, Resolved, local_statuses, resolve};
+use crate::model::board::{Logical, local_statuses, resolve};
 use crate::model::card::Locale;
-use crate::model::decision::{Answer, Gate, Need};
+use crate::model::decision::{Answer, Need};
 use crate::model::explained::{EvidenceShown, Explained, GateShown, IntentShown, ItemShown};
+use crate::model::gate::Gate;
 use crate::model::ids::Key;
 use crate::model::report::Rule;
 use crate::model::stage::{JobStatus, Stage};
@@ -151,7 +152,7 @@ fn gate(gate: Gate, facts: &Facts<'_>) -> GateShown {
             let needs = match need {
                 Need::Job(_) => "a job is needed",
                 Need::Person(_) => "a person decides",
-                Need::Procedure(_) => "the next step looks",
+                Need::Procedure(_) => "the next step checks",
                 Need::Wait { .. } => "it waits",
             };
             ("undecided", format!("{why} ({needs})"))
@@ -167,7 +168,7 @@ fn gate(gate: Gate, facts: &Facts<'_>) -> GateShown {
         present: e.epoch == epoch,
         why: e.why.clone(),
     };
-    let rows = facts.view.evidence.iter().rev().filter(|e| e.gate == gate.as_str()).take(ROWS);
+    let rows = facts.view.evidence.iter().rev().filter(|e| e.subject == gate).take(ROWS);
     GateShown { gate, answer, why, evidence: rows.map(row).collect() }
 }
 
@@ -224,51 +225,18 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
     let item_id = row.as_ref().map_or_else(|| key.to_string(), |r| r.item_id.clone());
     let intents = ctx.store.read(|tx| tx.intents_of(&project.key, &item_id, INTENTS))?;
     let wanted = names.get(&Logical::ToAnalyse).map_or(Logical::ToAnalyse.default_name(), String::as_str);
-    (explained.next, explained.moves) = taskless(&status, resolved.as_ref(), row.as_ref(), &intents, wanted);
-    let due = explained.moves.iter().any(|m| m.contains("`orch tick`"));
+    let last = intents.first().map(|i| LastIntent {
+        kind: i.kind,
+        state: i.state.as_str(),
+        dismissed: i.state == IntentState::Dismissed,
+        reason: i.reason.as_deref(),
+        of_this_status: row.as_ref().is_some_and(|r| r.status_id == status),
+    });
+    let unknown = resolved.as_ref().and_then(|r| boards::unknown_status(r, &status));
+    let advice::Taskless { next, moves, due } =
+        advice::taskless(&status, resolved.as_ref(), unknown, last.as_ref(), wanted);
+    (explained.next, explained.moves) = (next, moves);
     explained.command = Some(way::taskless(&project, key.as_str(), due));
     explained.item = Some(ItemShown { status: Some(status), group, note: None, intents: shown(&intents) });
     Ok(Some(explained))
-}
-
-/// Why a work item has no task, and what would create one.
-fn taskless(
-    status: &str,
-    resolved: Option<&Resolved>,
-    row: Option<&ItemRow>,
-    intents: &[IntentRow],
-    wanted: &str,
-) -> (String, Vec<String>) {
-    let start = vec![format!("set its status to {wanted:?}")];
-    let last = intents.first();
-    if let Some(resolved) = resolved {
-        let Some(known) = resolved.status(status) else {
-            return (boards::unknown_status(resolved, status).unwrap_or_default(), start);
-        };
-        if let Some(off) = resolved.off().iter().find(|o| resolved.logical_of(status) == Some(o.intent.logical())) {
-            return (
-                format!("{:?} does not steer here: {}", known.name, off.why),
-                vec!["give the intent a status of its own; `orch doctor` names both".to_owned()],
-            );
-        }
-        if resolved.intent_of(status) == Some(Intent::ToAnalyse) {
-            return match last.filter(|_| row.is_some_and(|r| r.status_id == status)) {
-                Some(i) if i.state == crate::adapters::store::IntentState::Dismissed => (
-                    format!("its {wanted:?} was not acted on: {}", i.reason.as_deref().unwrap_or("no reason kept")),
-                    vec![format!("set another status, then {wanted:?} again")],
-                ),
-                Some(_) | None => (
-                    "it waits to be picked up".to_owned(),
-                    vec!["the next `orch tick` or `orch reconcile` makes its task".to_owned()],
-                ),
-            };
-        }
-        return (format!("it is in {:?}, which starts nothing", known.name), start);
-    }
-    match last {
-        Some(i) => {
-            (format!("its {} is {}: {}", i.kind, i.state, i.reason.as_deref().unwrap_or("not yet acted on")), start)
-        }
-        None => ("as last read, its status starts nothing".to_owned(), start),
-    }
 }

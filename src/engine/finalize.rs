@@ -40,18 +40,18 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
     let outcome = run.outcome.as_ref().context("the run has no recorded outcome")?;
     let start = run.start_sha.clone().context("the run has no start commit")?;
     if landing::taken_back(ctx, run.task_id)? {
-        return Err(Kept::error(Cause::TakenBack, "another hand took the task back while the agent worked"));
+        return Err(Kept::error(Cause::TakenBack, "the task was taken back while the agent worked"));
     }
     let failed = |end: End| Some(Settlement { end, ..Settlement::default() });
     if outcome.kind != Kind::Ended {
         if let Err(e) = left::take(site, run, &start).and_then(|t| t.keep_patch(site)) {
-            tracing::warn!(task = %site.ground.task.key, "what the run left can't be kept as a patch: {e:#}");
+            tracing::warn!(task = %site.ground.task.key, "the run's work can't be saved as a patch: {e:#}");
         }
         return Ok(failed(not_well(ctx, site, run, outcome)));
     }
     let taken = left::take(site, run, &start)?;
     for folder in &taken.nested {
-        tracing::warn!(task = %site.ground.task.key, "{folder} held a repository of its own; its files count as files");
+        tracing::warn!(task = %site.ground.task.key, "{folder} contained its own repository; its files count as ordinary files");
     }
     let mut broken = taken.faults(site, run)?;
     let secrets = taken.secrets(site, run)?;
@@ -81,7 +81,7 @@ fn alert_secrets(ctx: &mut Ctx, site: &Site, run: &Run, secrets: &[Broken]) -> R
     let task = &site.ground.task;
     let at = ctx.now().stamp.wall_ms;
     let shown: Vec<String> = secrets.iter().take(5).map(ToString::to_string).collect();
-    let detail = format!("The {} left {}. Nothing of it was pushed.", site.agent, shown.join(", "));
+    let detail = format!("The {} left {}. Nothing was pushed.", site.agent, shown.join(", "));
     Ok(ctx.store.write(|tx| {
         tx.audit(at, Some(task.id), "secret_found", &json!({"run": run.id, "found": shown}))?;
         messages::alert(tx, task, AlertKind::SecretFound, run.id.0, &detail, at)
@@ -129,7 +129,7 @@ fn settlement(
         }
         // The push is done; the merge gate opens the pull request (RULE-8).
         Err(e) if pulls::is_outage(&e) => {
-            tracing::warn!(task = %task.key, "the pull request is opened later: {e:#}");
+            tracing::warn!(task = %task.key, "the pull request will be opened later: {e:#}");
             None
         }
         Err(e) => return Err(e),
@@ -212,7 +212,7 @@ fn push(
         return Ok(Some(head));
     }
     if !settle::holds(ctx, run.id, fence, false)? {
-        bail!("a stop or another step took the run over before its push");
+        bail!("a stop or another step took over the run before its push");
     }
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();

@@ -20,7 +20,7 @@ pub fn take_in(ctx: &mut Ctx, project: &Project, seat: &Seat) -> Result<(), Boar
     // A file may ask a question that was not asked yet, changed or not (RULE-43).
     let asking = before.iter().filter(|(_, wait)| !wait.asked).filter_map(|(id, _)| Key::parse(id).ok());
     let asking: BTreeSet<u64> = asking.map(|key| key.number()).collect();
-    let Some(looked) = seat.board.look(&known, &|number| asking.contains(&number)) else { return Ok(()) };
+    let Some(looked) = seat.board.look(&known, &asking) else { return Ok(()) };
     let mut looked = looked?;
     let mut listing = std::mem::take(&mut looked.listing);
     boards::tell(ctx, project, seat, &listing);
@@ -28,16 +28,15 @@ pub fn take_in(ctx: &mut Ctx, project: &Project, seat: &Seat) -> Result<(), Boar
     let odd = listing.items.iter().filter(|i| seat.resolved.status(&i.status_id).is_none());
     let mut left: Vec<Key> = odd.map(|i| i.key.clone()).collect();
     let unread: Vec<Key> = listing.problems.iter().filter_map(|p| p.key.clone()).collect();
-    let whole = Whole { unread: &unread, there: &|id| looked.is_unchanged(id) };
+    let whole = Whole { unread: &unread, there: &|id| looked.is_unchanged(&known, id) };
     left.extend(boards::record(ctx, project, seat, &mut listing, Some(&whole), &before)?);
     left.extend(listing.problems.iter().filter_map(|p| p.key.clone()));
-    let seen = looked.seen(&left);
     if !ctx.dry
-        && seen != known
+        && let Some(seen) = looked.seen(&known, &left)
         && let Err(e) = remember(ctx, project, seat, &seen)
     {
         // The next step then has to read each file.
-        tracing::debug!("what was read of the board of {} is not remembered: {e:#}", project.key);
+        tracing::debug!("the state read from the board of {} could not be saved: {e:#}", project.key);
     }
     Ok(())
 }
@@ -50,7 +49,7 @@ fn row(project: &Project) -> String {
 fn known(ctx: &mut Ctx, project: &Project, seat: &Seat) -> Result<Seen> {
     let Some(token) = ctx.store.read(|tx| tx.meta(&row(project)))? else { return Ok(Seen::default()) };
     let bytes = std::fs::read(ctx.paths.seen(&project.key)).unwrap_or_default();
-    Ok(Seen::parse(&bytes, &stamp(&token, project, seat)).unwrap_or_default())
+    Ok(Seen::parse(bytes, &stamp(&token, project, seat)).unwrap_or_default())
 }
 
 fn remember(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &Seen) -> Result<()> {

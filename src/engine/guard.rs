@@ -19,8 +19,9 @@ const BALLAST_MB: u64 = 4;
 const ROOM_MB: u64 = 3 * BALLAST_MB;
 /// The file that binds a state directory to its machine.
 const MACHINE: &str = "machine";
-/// The start of HALT's text when a step sets it because the database is older than its files.
-const OLDER: &str = "the database is older than its files";
+/// HALT's text when a step sets it because the database is older than its files.
+const OLDER: &str =
+    "the database is older than its files: run `orch reconcile --full`, look at what it says, then `orch resume`";
 
 /// Runs before the database is opened. Fails on a network file system, whose locks say nothing about other machines,
 /// and in a directory of another machine.
@@ -70,7 +71,7 @@ const MODES: &str = "guards/modes_closed";
 pub fn close(state_dir: &Path) -> Result<Vec<PathBuf>> {
     let used = state_dir.join("orch.db").exists();
     let found = modes::close(state_dir, false)
-        .with_context(|| format!("keeping others out of the state directory {}", state_dir.display()))?;
+        .with_context(|| format!("closing the state directory to other accounts {}", state_dir.display()))?;
     // There was nothing to read in an empty folder.
     Ok(if used { found } else { Vec::new() })
 }
@@ -80,7 +81,7 @@ pub fn close(state_dir: &Path) -> Result<Vec<PathBuf>> {
 pub fn closed(ctx: &mut Ctx, mut open: Vec<PathBuf>) -> Result<()> {
     let checked = ctx.store.read(|tx| tx.meta(MODES))?.is_some();
     if !checked {
-        open.extend(modes::close(ctx.paths.root(), true).context("keeping others out of the state directory")?);
+        open.extend(modes::close(ctx.paths.root(), true).context("closing the state directory to other accounts")?);
     }
     if checked && open.is_empty() {
         return Ok(());
@@ -98,7 +99,7 @@ pub fn closed(ctx: &mut Ctx, mut open: Vec<PathBuf>) -> Result<()> {
         tx.audit(at, None, "modes_repaired", &json!({"count": open.len(), "first": named}))?;
         let n = tx.count_up("guards/modes", 1)?;
         let detail = format!(
-            "Other accounts could read or change {} files and folders of the state directory ({}); they can no more. What was in them may be known to those accounts.",
+            "Other accounts could read or change {} files and folders of the state directory ({}). This is fixed now, but those accounts may know the contents.",
             open.len(),
             named.join(", ")
         );
@@ -109,8 +110,7 @@ pub fn closed(ctx: &mut Ctx, mut open: Vec<PathBuf>) -> Result<()> {
 /// After the database is opened.
 pub fn enter(ctx: &mut Ctx) -> Result<()> {
     if !tail_holds(ctx)? {
-        let why = format!("{OLDER}: run `orch reconcile --full`, look at what it says, then `orch resume`");
-        sentinel::halt(ctx.paths.root(), &why).context("writing HALT")?;
+        sentinel::halt(ctx.paths.root(), OLDER).context("writing HALT")?;
     }
     Ok(())
 }
@@ -133,9 +133,10 @@ pub fn ballast(ctx: &Ctx) {
     }
 }
 
-/// Whether a person may lift the halt of an older database now. If so, the files follow the database from here on.
-pub fn may_resume(ctx: &mut Ctx, halted: &str) -> Result<bool> {
-    if !halted.starts_with(OLDER) {
+/// Whether a person may lift HALT now: while the database is older than its files, only after a full look. If so, the
+/// files follow the database from here on.
+pub fn may_resume(ctx: &mut Ctx) -> Result<bool> {
+    if tail_holds(ctx)? {
         return Ok(true);
     }
     let set = std::fs::metadata(ctx.paths.root().join("HALT")).and_then(|m| m.modified());

@@ -4,7 +4,7 @@
 use super::Ctx;
 use super::agent::{Site, tail};
 use crate::adapters::git::DiffForm;
-use crate::model::decision::Gate;
+use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::stage::Agent;
 use crate::render::prompt::PromptFile;
@@ -38,7 +38,7 @@ pub(super) fn over(ctx: &mut Ctx, site: &Site, start: &Sha) -> Result<Vec<Prompt
     }
     let stat = mirror.diff_text(&base, start, DiffForm::Stat)?;
     let mut files = vec![
-        put(&dir, "change.diff", &patch, "the change between base and branch, every line of it")?,
+        put(&dir, "change.diff", &patch, "the whole change between base and branch")?,
         put(&dir, "files.txt", &stat, "the files it touches, with their sizes")?,
     ];
     if let Some(log) = ci_log(ctx, site)? {
@@ -67,7 +67,7 @@ fn ci_log(ctx: &mut Ctx, site: &Site) -> Result<Option<String>> {
     let task = &site.ground.task;
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
     let of_head = |e: &&crate::model::task::Evidence| {
-        e.gate == Gate::CiGreen.as_str() && Some(e.code_tree.as_str()) == task.head_tree.as_deref()
+        e.subject == Gate::CiGreen && Some(e.code_tree.as_str()) == task.head_tree.as_deref()
     };
     let Some(row) = rows.iter().rfind(of_head) else { return Ok(None) };
     let log = row.run_id.map(|run| ctx.paths.run(run).join("ci.log"));

@@ -6,8 +6,8 @@ use crate::adapters::store::NewEvidence;
 use crate::decide::definitions::is_test_path;
 use crate::decide::inputs::{Change, Side, inputs, side};
 use crate::model::artefact::is_artefact_path;
-use crate::model::decision::INPUTS;
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Subject;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::inputs::{Input, MOST, first};
 use crate::model::task::EvidenceVerdict;
@@ -95,11 +95,11 @@ pub fn record(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
     let tree = task.head_tree.clone().context("the task's head has no tree")?;
     let found = between(&mirror, &base, &head).with_context(|| format!("what {} changed", task.key))?;
     let why = match found.len() {
-        0 => "nothing that decides the meaning of CI was changed".to_owned(),
-        n => format!("{n} files that decide the meaning of CI were changed"),
+        0 => "nothing that decides what CI means was changed".to_owned(),
+        n => format!("{n} files that decide what CI means were changed"),
     };
     let row = NewEvidence {
-        gate: INPUTS,
+        subject: Subject::Inputs,
         run_id: None,
         sha: head,
         code_tree: tree,

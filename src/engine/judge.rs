@@ -8,8 +8,8 @@ use crate::decide::definitions::is_test_path;
 use crate::decide::gates::branch_pushed;
 use crate::decide::gates::verdict::{self, File, Unread};
 use crate::model::artefact::{self, Artefact};
-use crate::model::decision::CARRY;
 use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::gate::Subject;
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Run, Task};
@@ -58,7 +58,7 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
     // A later stage's agent changed code: earlier verdicts stay valid only if it added nothing but new tests (RULE-4).
     if verdict::carries(run.stage, pushed.start_tree != pushed.head_tree) {
         rows.push(NewEvidence {
-            gate: CARRY,
+            subject: Subject::Carry,
             run_id: Some(run.id),
             sha: pushed.head.clone(),
             code_tree: pushed.head_tree.to_owned(),
@@ -77,7 +77,7 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
         (pushed.head, pushed.head_tree)
     };
     rows.push(NewEvidence {
-        gate: gate.as_str(),
+        subject: gate.into(),
         run_id: Some(run.id),
         sha: sha.clone(),
         code_tree: tree.to_owned(),

@@ -27,7 +27,7 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
         Ok(LabelAnswer::Yes) => Some(waiting),
         Ok(LabelAnswer::No) => None,
         Ok(answer @ (LabelAnswer::Ambiguous | LabelAnswer::Unknown)) => {
-            tracing::warn!(task = %task.key, "label {name:?} is {answer}: it automates nothing");
+            tracing::warn!(task = %task.key, "label {name:?} is {answer}: it has no effect");
             None
         }
         Err(e) => {
@@ -36,7 +36,7 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
                 services::keep(ctx, &project, &e);
             }
             ctx.unlabelled.insert(project.key.clone());
-            let what = format!("label {name:?} of {} is unknown, it automates nothing: {e:#}", task.key);
+            let what = format!("label {name:?} of {} can't be read and has no effect: {e:#}", task.key);
             ctx.report.fault(Some(task.key.as_str()), what, None);
             None
         }
@@ -60,7 +60,7 @@ fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result
     let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(LabelAnswer::No) };
     let answer = has_label(&item.labels, Some(&labels), name);
     if answer == LabelAnswer::Yes && !deciders::of_label(project, seat.board.as_ref(), &item, &labels, name)? {
-        tracing::warn!(task = %task.key, "label {name:?} does not count: nobody of board.deciders is known to have set it");
+        tracing::warn!(task = %task.key, "label {name:?} does not count: nobody in board.deciders is known to have set it");
         return Ok(LabelAnswer::No);
     }
     if answer == LabelAnswer::No && project.board.is_remote() {

@@ -86,7 +86,7 @@ pub fn check_waiting_deploy(ctx: &mut Ctx, id: TaskId) {
     if let Err(e) = taken_back(ctx, id)
         && let Ok(task) = ctx.task(id)
     {
-        tracing::warn!(task = %task.key, "whether another hand was at it is asked later: {e:#}");
+        tracing::warn!(task = %task.key, "whether somebody else moved it will be checked later: {e:#}");
     }
 }
 

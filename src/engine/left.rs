@@ -9,7 +9,7 @@ use crate::adapters::git::{EntryKind, GitError};
 use crate::adapters::sentinel;
 use crate::decide::left::{Attributes, Change, Facts, Shape, faults, leads_to};
 use crate::model::artefact::{self, Artefact};
-use crate::model::decision::Gate;
+use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::parts::Parts;
 use crate::model::protected::Protection;
@@ -19,7 +19,7 @@ use crate::model::task::{EvidenceVerdict, Run};
 use crate::model::tree_rules::Broken;
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,7 @@ impl Begin {
 /// conflict in the files (RULE-22).
 pub(super) fn begin(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Result<Begin> {
     let rows = ctx.store.read(|tx| tx.evidence_of(run.task_id))?;
-    let last = rows.iter().rfind(|e| e.gate == Gate::BranchMergeable.as_str());
+    let last = rows.iter().rfind(|e| e.subject == Gate::BranchMergeable);
     let conflict = last.is_some_and(|e| e.sha == *start && e.verdict == EvidenceVerdict::Fail);
     let base = &site.ground.default_sha;
     let mirror = &site.ground.mirror;
@@ -108,9 +108,9 @@ fn open(checkout: &Path) -> Result<Root> {
 fn unreadable(checkout: &Path, e: &std::io::Error) -> anyhow::Error {
     let at = checkout.display();
     if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
-        anyhow!("the folder of the checkout is gone, what ran in it removed it, and nothing of its work is left: {at}")
+        anyhow!("the checkout is gone: the run deleted it, and its work is lost: {at}")
     } else if e.kind() == ErrorKind::PermissionDenied {
-        anyhow!("the folder of the checkout can't be read, what ran in it withdrew the rights to it (chmod): {at}")
+        anyhow!("the checkout can't be read: the run removed its permissions (chmod): {at}")
     } else {
         anyhow!("reading the checkout {at}: {e}")
     }
@@ -159,7 +159,7 @@ fn outermost(path: &str, tracked: &BTreeSet<String>) -> String {
 }
 
 fn build(build: &Build<'_>, base: &Base, root: &Root, found: &Found) -> Result<Built, GitError> {
-    build.tree(&Source { base, root, found, seals: &BTreeMap::new(), limits: Limits::default() })
+    build.tree(&Source { base, root, found, limits: Limits::default() })
 }
 
 /// What a run left, as a tree.
@@ -311,7 +311,7 @@ impl Taken<'_> {
         let marked = listed.iter().zip(contents).filter(|(_, bytes)| {
             bytes.split(|b| *b == b'\n').any(|line| line.starts_with(b"<<<<<<< ") || line.starts_with(b">>>>>>> "))
         });
-        Ok(marked.map(|(e, _)| Broken::new(&e.text(), "still holds a marker of the merge conflict")).collect())
+        Ok(marked.map(|(e, _)| Broken::new(&e.text(), "still contains a merge conflict marker")).collect())
     }
 
     fn shape(&self, path: &str) -> Shape {
@@ -362,7 +362,7 @@ impl Taken<'_> {
         let seconds = run.exited_at.as_ref().map_or(run.started_at, |at| at.wall_ms) / 1000;
         let author = super::projects::author(&site.project);
         let commit = self.build.commit(&self.built.tree, &self.begin.parent, &message, &author, seconds)?;
-        site.ground.mirror.import(&self.build, &commit, run.id)?;
+        site.ground.mirror.import(&self.build, &commit)?;
         Ok(commit)
     }
 }

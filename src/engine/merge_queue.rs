@@ -54,7 +54,8 @@ fn wait(ctx: &mut Ctx, task: &Task, deploy: &Deploy, what: Awaited, said: &str) 
 fn thrown_out(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
     withdraw(ctx, task, deploy, why)?;
     let status = ctx.project(&task.project).is_ok_and(|p| p.forge.posts_statuses());
-    steps::record(ctx, task.id, rule::thrown_out(&ctx.task(task.id)?, deploy, why, status))
+    let entries = rule::thrown_out(&ctx.task(task.id)?, deploy, why, status);
+    steps::record(ctx, task.id, entries)
 }
 
 fn may_land(ctx: &mut Ctx, task: &Task, deploy: &Deploy) -> Result<()> {

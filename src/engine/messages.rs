@@ -7,6 +7,7 @@ use crate::decide::said::Message;
 use crate::model::board::indication;
 use crate::model::card::{AlertKind, Cause, cause_key};
 use crate::model::deploy::Deployment;
+use crate::model::gate::Subject;
 use crate::model::ids::Sha;
 use crate::model::task::{EvidenceVerdict, Task};
 use serde_json::json;
@@ -85,7 +86,7 @@ pub fn alert_named(tx: &Tx<'_>, kind: AlertKind, name: &str, number: i64, detail
 /// A gate's answer as a commit status `orch/<gate>`, if the project asks for it (RULE-42).
 pub fn forge_status(tx: &Tx<'_>, task: &Task, row: &NewEvidence, at: i64) -> Result<()> {
     let sha = task.head_sha.as_ref().unwrap_or(&row.sha);
-    status_of(tx, task, sha, (row.gate, row.verdict, &row.why), at)
+    status_of(tx, task, sha, (row.subject, row.verdict, &row.why), at)
 }
 
 /// Repeats this attempt's answers that stay valid for a head made by an update of ours or a later stage's agent
@@ -94,7 +95,7 @@ pub fn forge_statuses_again(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     let Some(head) = &task.head_sha else { return Ok(()) };
     let rows = tx.evidence_of(task.id)?;
     for row in said_again(&rows, task.attempt) {
-        status_of(tx, task, head, (&row.gate, row.verdict, &row.why), at)?;
+        status_of(tx, task, head, (row.subject, row.verdict, &row.why), at)?;
     }
     Ok(())
 }
@@ -103,9 +104,10 @@ fn status_of(
     tx: &Tx<'_>,
     task: &Task,
     sha: &Sha,
-    (gate, word, why): (&str, EvidenceVerdict, &str),
+    (subject, word, why): (Subject, EvidenceVerdict, &str),
     at: i64,
 ) -> Result<()> {
+    let gate = subject.as_str();
     let key = format!("forge_status/t{}/e{}/{gate}/{}/{word}", task.id, task.epoch, sha.short());
     let payload = json!({"sha": sha, "gate": gate, "verdict": word, "why": why});
     tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeStatus, payload }, at)?;

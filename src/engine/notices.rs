@@ -239,7 +239,7 @@ pub(super) fn throttled(ctx: &mut Ctx, name: &str, seconds: u64) -> Result<()> {
 /// Records what a delivery showed about its sink.
 pub(super) fn keep(ctx: &mut Ctx, place: &Place, row: &OutboxRow, task: Option<&Task>, out: &Outcome) -> Result<()> {
     for bug in &out.bugs {
-        tracing::error!(key = row.key, sink = place.name, "a message of ours was refused: {bug}");
+        tracing::error!(key = row.key, sink = place.name, "a message was refused: {bug}");
     }
     let at = ctx.now().stamp.wall_ms;
     ctx.store

@@ -20,15 +20,15 @@ pub fn refusal(settings: &PostDeploy, task: Option<&Task>) -> Option<(String, &'
         return Some(("post_deploy.enabled is off".to_owned(), "unset ORCH_POST_DEPLOY_ENABLED"));
     }
     let task = task.filter(|t| t.watch.is_none())?;
-    let why = format!("it has no watch; it is in {}", task.stage);
+    let why = format!("it has no watch, because it is in {}", task.stage);
     Some((why, "a watch is armed when a task of a watched project is done"))
 }
 
 /// Observes a task's deploy once, adds that to its `post-deploy.json`, and ends the watch if it decides it. `None`:
-/// another step observes it at this moment. A watch that has ended is classified as it stands.
+/// another step is observing it at this moment. A watch that has ended is classified as it stands.
 pub fn once(ctx: &mut Ctx, task: &Task) -> Result<Option<(WatchRecord, Classification)>> {
     let Some(_held) = watch::hold(ctx, task)? else { return Ok(None) };
-    let dir = tempfile::tempdir().context("making a folder for the probe")?;
+    let dir = tempfile::tempdir().context("creating a folder for the probe")?;
     let policy = ctx.project(&task.project)?.watch_policy();
     let seen = if task.is_watched() {
         let (record, ended, _) = watch::step(ctx, task, dir.path(), true)?;
@@ -76,7 +76,7 @@ impl Alone<'_> {
         wait: &dyn Fn(Instant) -> bool,
         each: &mut dyn FnMut(usize, &Probe),
     ) -> Result<(WatchRecord, Classification)> {
-        let home = tempfile::tempdir().context("making an empty home folder")?;
+        let home = tempfile::tempdir().context("creating an empty home folder")?;
         let checkout = std::env::current_dir().context("finding the current folder")?;
         let home_path = home.path().to_owned();
         let ctx = ProbeCtx { checkout, home: home_path, env: vec![], own: None, confined: None, sealed: vec![] };

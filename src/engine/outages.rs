@@ -5,11 +5,12 @@
 use super::{Ctx, messages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
-use crate::adapters::git::{GitError, unusable};
+use crate::adapters::git::GitError;
 use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
 use crate::config::Project;
 use crate::decide::outages::{self, GitFailed, Left, Outage, Scope};
 use crate::model::card::AlertKind;
+use crate::model::fault::Access;
 use crate::model::refusal::Side;
 use crate::model::status::ServiceRow;
 use crate::model::time::rfc3339;
@@ -87,10 +88,10 @@ fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
                 Scope::Project => Some(own("forge", project, "forge")),
             };
         }
-        let (what, how) = match e.downcast_ref::<GitError>()? {
-            GitError::Timeout { what, .. } => (what, GitFailed::TimedOut),
-            GitError::Unreachable { what, reason } => (what, GitFailed::Unreachable { reason }),
-            GitError::Refused { what, .. } => (what, GitFailed::Refused),
+        let (access, how) = match e.downcast_ref::<GitError>()? {
+            GitError::Timeout { access, .. } => (access, GitFailed::TimedOut),
+            GitError::Unreachable { access, how, .. } => (access, GitFailed::Unreachable(*how)),
+            GitError::Refused { access, .. } => (access, GitFailed::Refused),
             GitError::Missing { .. }
             | GitError::Conflict { .. }
             | GitError::Rejected { .. }
@@ -101,7 +102,7 @@ fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
             | GitError::Io { .. }
             | GitError::Broken { .. } => return None,
         };
-        let part = outages::part(what);
+        let part = access.part();
         let own = || Some(own("git remote", project, part));
         match (outages::of_git(how), how) {
             (Scope::Host, GitFailed::TimedOut) => shared(git_host(project), part),
@@ -118,7 +119,7 @@ pub fn advice(error: &anyhow::Error) -> Option<String> {
         Some(e) => e.refusal().map(|r| r.advice(Side::Forge)),
         None => match e.downcast_ref::<GitError>()? {
             GitError::Refused { refusal, .. } => Some(refusal.advice(Side::Git)),
-            GitError::Unreachable { reason, .. } => unusable(reason).map(str::to_owned),
+            GitError::Unreachable { how, .. } => how.advice().map(str::to_owned),
             GitError::Missing { .. }
             | GitError::Timeout { .. }
             | GitError::Conflict { .. }
@@ -151,7 +152,7 @@ pub fn no_start(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Resu
     // A right that the token lacks stays recorded until a branch is created: the forge answers everything else
     // (RULE-44).
     let rights = error.chain().any(|e| e.downcast_ref::<ForgeError>().is_some());
-    let other = || if rights { own("forge", project, RIGHTS) } else { own("git remote", project, "git push") };
+    let other = || if rights { own("forge", project, RIGHTS) } else { own("git remote", project, Access::Push.part()) };
     let of = failed(project, error).or_else(|| (!ours).then(other));
     of.map_or(Ok(()), |of| down(ctx, of, error))
 }
@@ -166,8 +167,8 @@ pub fn forge_answered(ctx: &mut Ctx, project: &Project) {
 /// Records that the remote was read and, with `pushed`, written, which happens only after the check of rights.
 pub fn git_answered(ctx: &mut Ctx, project: &Project, pushed: bool) {
     let places = git_host(project).map(str::to_owned).into_iter().chain([format!("git remote of {}", project.key)]);
-    let parts = if pushed { &["git", "git push"][..] } else { &["git"][..] };
-    let mut all: Vec<Of> = places.flat_map(|place| parts.iter().map(move |part| (place.clone(), *part))).collect();
+    let parts = if pushed { &[Access::Read, Access::Push][..] } else { &[Access::Read][..] };
+    let mut all: Vec<Of> = places.flat_map(|place| parts.iter().map(move |a| (place.clone(), a.part()))).collect();
     all.extend(pushed.then(|| own("forge", project, RIGHTS)));
     over(ctx, all);
 }
@@ -201,7 +202,7 @@ fn down(ctx: &mut Ctx, (place, part): Of, error: &anyhow::Error) -> Result<()> {
         let (outage, report) = outages::failed(read(tx, &place)?, part, cause, at);
         if let Some(minutes) = report {
             let parts: Vec<&str> = outage.parts.keys().map(String::as_str).collect();
-            let why = format!("no use of it ({}) for {minutes} minutes: {error:#}", parts.join(", "));
+            let why = format!("unavailable ({}) for {minutes} minutes: {error:#}", parts.join(", "));
             messages::alert_named(tx, AlertKind::ServiceDown, &place, outage.number(), &why, at)?;
         }
         tx.set_meta(&format!("{PREFIX}{place}"), &serde_json::json!(outage).to_string())
@@ -246,7 +247,7 @@ fn over(ctx: &mut Ctx, of: Vec<Of>) {
         })
     })();
     if let Err(e) = done {
-        tracing::warn!("noting that a service answered: {e}");
+        tracing::warn!("recording that a service answered: {e}");
     }
 }
 

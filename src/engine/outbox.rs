@@ -28,7 +28,7 @@ const TAKEN_MS: i64 = 60_000;
 pub fn deliver(ctx: &mut Ctx) {
     if ctx.dry {
         if let Err(e) = rehearse::deliver(ctx) {
-            ctx.report.fault(None, format!("saying what would be delivered: {e:#}"), None);
+            ctx.report.fault(None, format!("listing what would be delivered: {e:#}"), None);
         }
         return;
     }
@@ -167,7 +167,7 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
     let before = task.wait().map(|wait| (task.item_id.clone(), wait)).into_iter().collect();
     let unclear = boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), None, &before)?.again;
     if !unclear.is_empty() || unused_intent(ctx, task, &seat.resolved, &item.status_id)? {
-        return Ok(Delivered::NotNow { why: "a person's intent is on the item and is used first".to_owned() });
+        return Ok(Delivered::NotNow { why: "a person has set an intent on the item, which is read first".to_owned() });
     }
     let now_ms = ctx.now().stamp.wall_ms;
     let change = Move { to: &wanted, expect: Some(&item.status_id), now_ms };

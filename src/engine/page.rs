@@ -6,11 +6,12 @@ use crate::adapters::site::{Memory, Site, SiteError};
 use crate::adapters::store::{AuditEvent, StoreError};
 use crate::decide::gates::approved_blobs;
 use crate::model::artefact::{Artefact, folder};
+use crate::model::finding::{Finding, Origin};
 use crate::model::ids::TaskId;
 use crate::model::redact;
 use crate::model::status::{Status, TaskRow};
 use crate::model::summary::Summing;
-use crate::model::task::{Evidence, Finding, Run, Task};
+use crate::model::task::{Evidence, Run, Task};
 use crate::model::text::clip;
 use crate::model::time::rfc3339;
 use crate::render::board::{View, state};
@@ -18,6 +19,7 @@ use crate::render::page::Kind;
 use crate::render::page::index::{ENDED, ENDED_PAGE, EndedRow, ended_page, page as index};
 use crate::render::page::task::{RunRow, TaskPage, Verdict, page as task_page};
 use crate::render::report;
+use crate::render::security;
 use crate::render::story::{StoryEntry, render_event};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -226,7 +228,7 @@ impl Gather<'_> {
         let text = |t: &str| self.clean.text(t);
         let story = events.iter().map(|e| (self.view.local(&rfc3339(e.at)), self.story_entry(e))).collect();
         let verdict = |e: &Evidence| Verdict {
-            gate: e.gate.clone(),
+            gate: e.subject.to_string(),
             verdict: e.verdict.to_string(),
             commit: e.sha.short().to_string(),
             round: e.attempt,
@@ -285,20 +287,21 @@ impl Gather<'_> {
 
     /// A finding as a page may show it: places and rules of a scan, the first line of a program's output.
     fn finding(&self, f: &Finding) -> Finding {
-        let text = match f.source.as_str() {
-            "security" => {
-                let found: Vec<String> = f
-                    .text
-                    .lines()
-                    .filter_map(|l| l.trim().strip_prefix("blocking "))
-                    .map(|l| l.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" "))
-                    .collect();
+        let text = match f.source {
+            Origin::Security => {
+                let found: Vec<String> =
+                    security::places(&f.text).map(|(place, rule)| format!("{place} {rule}")).collect();
                 if found.is_empty() { "the security gate found something".to_owned() } else { found.join("; ") }
             }
-            "review" | "tests" | "a person" => f.text.clone(),
-            _ => first_line(&f.text),
+            Origin::Review | Origin::Tests | Origin::Person => f.text.clone(),
+            Origin::Ci
+            | Origin::MergeConflict
+            | Origin::Staging
+            | Origin::DeployBuild
+            | Origin::Deploy
+            | Origin::Gate(_) => first_line(&f.text),
         };
-        Finding { source: f.source.clone(), text: clip(&self.clean.text(&text), 1000) }
+        Finding { source: f.source, text: clip(&self.clean.text(&text), 1000) }
     }
 
     /// The four documents of each task, with one process per repository.

@@ -20,7 +20,6 @@ pub fn of(config: &Config) -> Policy {
         undecided_max_ms: ms(config.gates.undecided_max_s),
         effects: EffectBounds { max_tries: i64::from(config.effects.max_tries), max_ms: ms(config.effects.max_s) },
         dependencies: config.dependencies.enabled,
-        stop_enabled: config.stop.status_enabled,
         min_free_mb: config.min_free_mb,
         approve_label: config.auto_label.approve_label.clone(),
         deploy_label: config.auto_label.deploy_label.clone(),
@@ -84,9 +83,4 @@ pub fn micros(dollars: f64) -> i64 {
 /// Seconds of the configuration as milliseconds.
 pub fn ms(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)
-}
-
-/// Whether any project has a board that is reached over the network.
-pub fn has_remote_board(config: &Config) -> bool {
-    config.projects.iter().any(|p| p.board.is_remote())
 }

@@ -73,7 +73,7 @@ fn nameless(project: &Project, mirror: &Mirror) -> Result<String> {
         format!("{remote} is empty: it names no default branch; push a first commit to it")
     } else {
         format!(
-            "{remote} names no default branch: its HEAD is on none of its branches ({}{}); set git.default_branch, or let its HEAD name one of them",
+            "{remote} names no default branch: its HEAD points to none of its branches ({}{}); set git.default_branch, or point its HEAD to one of them",
             names.join(", "),
             if branches.len() > names.len() { ", ..." } else { "" }
         )
@@ -125,7 +125,7 @@ pub fn follow(ctx: &mut Ctx, project: &Project, mirror: &Mirror, old: &str) -> R
         );
         return Err(Refused::error(why));
     }
-    let why = format!("{old} is gone from the remote, whose default branch is {new} now; orch continues with {new}");
+    let why = format!("{old} is gone from the remote, whose default branch is now {new}; orch continues with {new}");
     continue_with(ctx, project, "default_branch_renamed", (old, &new), &why)?;
     Ok(new)
 }
@@ -147,7 +147,7 @@ pub fn switched(ctx: &mut Ctx, project: &Project, old: &str, asked: &Heads) -> R
         return Ok(None);
     }
     let why = format!(
-        "the remote's default branch is {new} now and no longer {old}, which is still there; orch continues with {new}, unless git.default_branch names {old}"
+        "the remote's default branch is now {new} instead of {old}, which still exists; orch continues with {new}, unless git.default_branch names {old}"
     );
     continue_with(ctx, project, "default_branch_switched", (old, new), &why)?;
     Ok(Some(new.to_owned()))

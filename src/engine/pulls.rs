@@ -58,7 +58,7 @@ pub fn tidy(ctx: &mut Ctx) {
         let Some(task) = row.task_id.and_then(|id| ctx.task(id).ok()) else { continue };
         let number = row.intent["number"].as_i64().unwrap_or(0);
         if let Err(e) = tidy_one(ctx, &task, number, &row.key) {
-            tracing::warn!(task = %task.key, "the pull request {number} is left to a later step: {e:#}");
+            tracing::warn!(task = %task.key, "a later step handles pull request {number}: {e:#}");
         }
     }
 }

@@ -177,7 +177,7 @@ fn finalize(ctx: &mut Ctx, run: &Run) -> Result<()> {
     if !ctx.dry {
         tick::launch(ctx, run, &["--finalize"])?;
     }
-    reaped(ctx, run, "exited", "its exit is recorded and nobody finalizes it");
+    reaped(ctx, run, "exited", "its exit is recorded, but nobody finalizes it");
     Ok(())
 }
 
@@ -218,7 +218,7 @@ fn reclaim(ctx: &mut Ctx) -> Result<()> {
     }
     for held in ctx.store.read(|tx| tx.leases())?.into_iter().filter(|l| l.task_id.is_some()) {
         let stale = stale(ctx, &held).unwrap_or_else(|e| {
-            ctx.fault(None, &format!("looking at the merge lease of {}", held.repo), &e);
+            ctx.fault(None, &format!("checking the merge lease of {}", held.repo), &e);
             None
         });
         if let Some(why) = stale {

@@ -4,8 +4,9 @@ use super::{Ctx, base_job, projects, throttle};
 use crate::adapters::git::Mirror;
 use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
 use crate::config::Project;
-use crate::model::decision::Gate;
 use crate::model::evidence::EvidenceDetail;
+use crate::model::finding::Origin;
+use crate::model::gate::Gate;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::task::{EvidenceVerdict, Task};
 use anyhow::Result;
@@ -24,11 +25,11 @@ pub struct RedCi {
 pub fn red_ci(ctx: &mut Ctx, id: TaskId) -> Result<Option<RedCi>> {
     let task = ctx.task(id)?;
     let findings = task.held_findings.as_deref().unwrap_or_default();
-    if task.blocked_reason.is_none() || !findings.iter().any(|f| f.source == "ci") {
+    if task.blocked_reason.is_none() || !findings.iter().any(|f| f.source == Origin::Ci) {
         return Ok(None);
     }
     let rows = ctx.store.read(|tx| tx.evidence_of(id))?;
-    let newest = rows.into_iter().rev().find(|e| e.gate == Gate::CiGreen.as_str());
+    let newest = rows.into_iter().rev().find(|e| e.subject == Gate::CiGreen);
     let Some(e) = newest.filter(|e| e.verdict == EvidenceVerdict::Fail) else { return Ok(None) };
     let project = ctx.project(&task.project).ok().cloned();
     let now = project.as_ref().map(|p| base_job::ground(&ctx.config, p));
@@ -59,7 +60,7 @@ impl RedCi {
     /// Withdraws the *no*: the same head is judged again, in the stay that has just begun.
     pub fn runs_again(&self, tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<()> {
         let row = NewEvidence {
-            gate: Gate::CiGreen.as_str(),
+            subject: Gate::CiGreen.into(),
             run_id: None,
             sha: self.sha.clone(),
             code_tree: self.tree.clone(),

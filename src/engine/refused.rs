@@ -42,7 +42,7 @@ impl Refused {
     pub fn unrelated(task: &Task, default: &str) -> anyhow::Error {
         let branch = task.branch.as_deref().unwrap_or("its branch");
         Self::error(format!(
-            "{branch} has no history in common with {default}: one of them was rewritten; put its history back, then `orch retry {}`, or `orch stop {}` ends the task",
+            "{branch} has no history in common with {default}: one of them was rewritten; restore its history, then `orch retry {}`, or `orch stop {}` ends the task",
             task.key, task.key
         ))
     }
@@ -76,9 +76,15 @@ pub fn answer(e: &anyhow::Error) -> Option<String> {
         e.downcast_ref::<ForgeError>().is_some_and(|e| e.refusal().is_some())
             || matches!(e.downcast_ref::<GitError>(), Some(GitError::Refused { .. }))
     });
-    let whole = refused.then(|| format!("{e:#}"))?;
+    if !refused {
+        return None;
+    }
     // The caller names who refused.
-    let said = clip(whole.replacen("the forge refuses: ", "", 1).as_str(), SHOWN);
+    let words = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref() {
+        Some(ForgeError::Refused { text, .. }) => text.clone(),
+        Some(_) | None => e.to_string(),
+    };
+    let said = clip(&e.chain().map(words).collect::<Vec<_>>().join(": "), SHOWN);
     Some(outages::advice(e).map_or(said.clone(), |advice| format!("{said}; {advice}")))
 }
 

@@ -5,8 +5,9 @@ use super::{Ctx, bound};
 use crate::adapters::store::StoreError;
 use crate::decide::gates::{self, Facts};
 use crate::decide::watch::classify;
-use crate::model::decision::{Answer, CARRY, Gate};
+use crate::model::decision::Answer;
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Gate;
 use crate::model::policy::ProjectPolicy;
 use crate::model::stage::Stage;
 use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Lease, Task};
@@ -41,14 +42,14 @@ pub fn task(ctx: &mut Ctx, task: &Task, only: Option<&str>) -> Result<Vec<Replay
     let now = ctx.now();
     let project = policy
         .project(&task.project)
-        .with_context(|| format!("project {} is not in the configuration, its rules are not known", task.project))?;
+        .with_context(|| format!("project {} is not in the configuration, its rules are unknown", task.project))?;
     let (evidence, deploys) =
         ctx.store.read(|tx| Ok::<_, StoreError>((tx.evidence_of(task.id)?, tx.deploys_of(task.id)?)))?;
     let mut out = Vec::new();
     let checked = bound::checked(evidence.clone(), ctx.paths.root());
     for (at, (row, now_counts)) in evidence.iter().zip(&checked).enumerate() {
-        let Some(gate) = Gate::parse(&row.gate).filter(|_| row.gate != CARRY) else { continue };
-        if only.is_some_and(|o| o != row.gate) {
+        let Some(gate) = row.subject.gate() else { continue };
+        if only.is_some_and(|o| o != gate.as_str()) {
             continue;
         }
         let until = settled_by(&checked, at);
@@ -83,7 +84,7 @@ pub fn task(ctx: &mut Ctx, task: &Task, only: Option<&str>) -> Result<Vec<Replay
 fn settled_by(rows: &[Evidence], at: usize) -> usize {
     let Some(row) = rows.get(at) else { return rows.len() };
     let later = rows.iter().enumerate().skip(at + 1);
-    let mut next = later.filter(|(_, e)| e.gate == row.gate || e.attempt != row.attempt || e.epoch < row.epoch);
+    let mut next = later.filter(|(_, e)| e.subject == row.subject || e.attempt != row.attempt || e.epoch < row.epoch);
     next.next().map_or(rows.len(), |(n, _)| n)
 }
 

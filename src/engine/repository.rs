@@ -63,7 +63,7 @@ fn read(ctx: &mut Ctx, project: &Project) -> Result<Option<Repository>, String> 
     let head = mirror.tracking(&branch.ok_or_else(unknown)?).map_err(|e| failed(e.into()))?.ok_or_else(unknown)?;
     let Some(entry) = mirror.entry(&head, REPOSITORY_FILE).map_err(|e| failed(e.into()))? else { return Ok(None) };
     let bytes = mirror.read_file(&head, REPOSITORY_FILE).map_err(|e| failed(e.into()))?;
-    let bytes = bytes.ok_or_else(|| format!("{REPOSITORY_FILE} is no regular file, but {:?}", entry.kind))?;
+    let bytes = bytes.ok_or_else(|| format!("{REPOSITORY_FILE} is not a regular file, but {:?}", entry.kind))?;
     Repository::parse(&bytes).map(Some).map_err(|e| e.message)
 }
 

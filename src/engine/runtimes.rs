@@ -13,7 +13,7 @@ pub fn open(ctx: &Ctx, settings: &AgentSettings, engine: &Engine) -> Result<Runt
         .config
         .runtimes
         .get(&settings.runtime)
-        .with_context(|| format!("runtime {} is not declared", settings.runtime))?;
+        .with_context(|| format!("runtime {} is not configured", settings.runtime))?;
     Ok(match &runtime.kind {
         RuntimeKind::Command { command } => Runtime::Command(CommandSettings { argv: command.clone() }),
         RuntimeKind::Claude { program, permission_mode, allowed_tools, sandbox, extra_args } => {

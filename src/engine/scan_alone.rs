@@ -54,10 +54,10 @@ pub fn of_task(ctx: &mut Ctx, task: &Task, head: &Sha, waivers: Vec<Waiver>) -> 
     let default = projects::default_branch(ctx, &project, &mirror)?;
     let tip = mirror.fetch_branch(&default).context("fetching the default branch")?;
     let tip = tip.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
-    if !mirror.exists(head).context("looking for the head")? {
+    if !mirror.exists(head).context("searching for the head")? {
         mirror.fetch().context("fetching the branches")?;
     }
-    let base = mirror.merge_base(&tip, head).context("finding where the branch began")?;
+    let base = mirror.merge_base(&tip, head).context("finding the merge base of the branch")?;
     let base = base.with_context(|| format!("{} has no history in common with {default}", head.short()))?;
     let range = reserved::Range { mirror: &mirror, base, head: head.clone(), default_tip: tip };
     let seen = scan::run(&reserved::scan_request(ctx, &project, task, range)?)?;
@@ -106,7 +106,7 @@ fn fingerprint_key(state_dir: &Path, waivers: Option<&Path>) -> (Vec<u8>, Option
         Err(why) => {
             let mut key = vec![0_u8; 32];
             let _ = rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty());
-            (key, Some(format!("fingerprints hold for this run only, their key can't be kept: {why:#}")))
+            (key, Some(format!("fingerprints are valid for this run only, because their key can't be stored: {why:#}")))
         }
     }
 }

@@ -6,16 +6,10 @@ use super::{Ctx, outages, projects, throttle};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::{Forge, ForgeError};
 use crate::config::Project;
+pub use crate::model::fault::Access;
 use crate::model::fault::ServiceFault;
 use crate::model::task::Task;
 use anyhow::Result;
-
-/// The kind of access to the git remote: a readable remote may still reject a push.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    Read,
-    Push,
-}
 
 /// Makes one call of the project's forge. While the forge asks to wait, no call is made.
 ///

@@ -152,7 +152,7 @@ fn found(
     }
     for row in &s.evidence {
         tx.add_evidence(task, row, at)?;
-        if post && row.gate != crate::model::decision::CARRY {
+        if post && row.subject != crate::model::gate::Subject::Carry {
             messages::forge_status(tx, task, row, at)?;
         }
     }

@@ -45,7 +45,7 @@ pub struct Asks<'a> {
 
 /// Why no shell was opened.
 #[derive(Debug, thiserror::Error)]
-#[error("a shell of {0} is open already")]
+#[error("a shell of {0} is already open")]
 pub struct Open(pub String);
 
 /// Opens the shell and waits for its end. Returns its exit code (128 plus the number of a signal). Fails with [`Open`],
@@ -90,7 +90,7 @@ fn mark(paths: &Paths, task: &Task) -> String {
 /// Ends what a killed `orch shell` left running: it works in folders that are about to be deleted.
 fn end_earlier(ctx: &Ctx, task: &Task) -> Result<()> {
     let marks = [mark(&ctx.paths, task)];
-    let find = || process::belonging(MARK, &marks, &[]).into_iter().filter(|a| *a != ctx.me).collect();
+    let find = || process::belonging(MARK, &marks, &[], &[]).into_iter().filter(|a| *a != ctx.me).collect();
     Ok(process::end_all(&find, GRACE, GONE)?)
 }
 
@@ -127,7 +127,7 @@ impl Site<'_> {
             ..CheckoutPlan::of(&head)
         };
         self.folders.renew()?;
-        let made = mirror.check_out(&self.folders.checkout, &plan).context("checking the task's head out")?;
+        let made = mirror.check_out(&self.folders.checkout, &plan).context("checking out the task's head")?;
         Caches::of_task(ctx, &self.project, self.task, AreaKind::Shell, None)?.give(&self.folders);
         self.frozen = made.scripts;
         self.head = Some(head);
@@ -136,7 +136,7 @@ impl Site<'_> {
 
     fn open(&self, ctx: &Ctx, asks: &Asks<'_>) -> Result<u8> {
         if self.hold.held() == Held::Unconfined {
-            (asks.say)("unconfined: this shell, and what it runs of the branch, has all rights of this account");
+            (asks.say)("unconfined: this shell, and the branch's code that it runs, has all rights of this account");
         }
         let end = || asks.ended.load(Ordering::SeqCst);
         if let Some(setup) = &self.project.worktree.setup {
@@ -156,7 +156,7 @@ impl Site<'_> {
         match self.shell(ctx, asks, &wanted) {
             Err(ChildError::NotFound { .. }) if wanted != "sh" => {
                 let name = wanted.to_string_lossy();
-                (asks.say)(&format!("{name} is not there inside the confinement; sh is opened"));
+                (asks.say)(&format!("{name} is missing inside the confinement; opening sh"));
                 Ok(self.shell(ctx, asks, &"sh".into())?)
             }
             done => Ok(done?),
@@ -184,7 +184,7 @@ impl Site<'_> {
             (Person::Terminal(_), None) => {}
             (Person::Pipes { .. }, _) if asks.terminal => {
                 (asks.say)(&format!(
-                    "no terminal under {}: lines go in and come out as they are",
+                    "no terminal under {}: input and output are passed line by line",
                     self.hold.held().as_str()
                 ));
                 argv.push("-i".into());

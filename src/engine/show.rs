@@ -5,7 +5,7 @@ use crate::adapters::accounts;
 use crate::adapters::git::{DiffForm, Mirror};
 use crate::model::answers::Answers;
 use crate::model::card::Locale;
-use crate::model::decision::Gate;
+use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::shown::{DiffSize, Line, Shown, ShownDocument, ShownVerdict, heading};
 use crate::model::task::{Task, Waiting};
@@ -56,7 +56,7 @@ pub fn wait(ctx: &mut Ctx, task: &Task, locale: Locale) -> Vec<Line> {
     match self::task(ctx, task) {
         Ok(shown) => lines(&shown, locale),
         Err(e) => {
-            tracing::warn!(task = %task.key, "asked without its documents: {e:#}");
+            tracing::warn!(task = %task.key, "the question is sent without documents: {e:#}");
             bare(task.key.as_str(), &task.title, locale)
         }
     }
@@ -112,12 +112,12 @@ fn size(mirror: &Mirror, base: &Sha, head: &Sha) -> Result<DiffSize> {
 
 fn verdicts(ctx: &mut Ctx, task: &Task) -> Result<Vec<ShownVerdict>> {
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
-    let newest = |gate: Gate| rows.iter().rev().find(|row| row.gate == gate.as_str());
+    let newest = |gate: Gate| rows.iter().rev().find(|row| row.subject == gate);
     Ok(RELEASED_ON
         .into_iter()
         .filter_map(newest)
         .map(|row| ShownVerdict {
-            gate: row.gate.clone(),
+            gate: row.subject.to_string(),
             verdict: row.verdict.to_string(),
             commit: row.sha.clone(),
             independent: !row.depends(),

@@ -199,7 +199,7 @@ fn forge(ctx: &mut Ctx, project: &Project) -> Result<String> {
     if repo.archived {
         bail!("the repository is archived");
     }
-    Ok(if forge.is_remote() { format!("it knows us as {}", who.login) } else { "the local one".to_owned() })
+    Ok(if forge.is_remote() { format!("the account is {}", who.login) } else { "the local one".to_owned() })
 }
 
 fn notifier(ctx: &Ctx) -> Result<String> {
@@ -260,7 +260,7 @@ fn sandbox(ctx: &mut Ctx, order: &Order<'_>) -> (Result<String>, Result<String>)
 type Both = (Result<String>, Result<String>);
 
 fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
-    let name = order.project.staging.sandbox.clone().context("staging.sandbox.project is not declared")?;
+    let name = order.project.staging.sandbox.clone().context("staging.sandbox.project is not configured")?;
     let project = ctx.config.project(&name).cloned().with_context(|| format!("project {name} is not configured"))?;
     let now_ms = ctx.now().stamp.wall_ms;
     let seat = boards::seat(ctx, &project)?;
@@ -275,7 +275,7 @@ fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
         marker: Some(&format!("staging-check/{}/{now_ms}", std::process::id())),
         now_ms,
     };
-    let key = seat.board.create(&new).context("making a work item of the sandbox")?;
+    let key = seat.board.create(&new).context("creating a work item in the sandbox")?;
     // A step reads a local board automatically; a server has to be asked.
     let asks = project.board.is_remote();
     let mirror = projects::mirror(ctx, &project)?;

@@ -70,7 +70,7 @@ impl Own<'_> {
     pub fn run(&self, follower: Follower<'_>) -> Result<Judged, Unjudged> {
         let setup = self.setup;
         let checkout = std::env::current_dir().context("finding the current folder")?;
-        let work = tempfile::tempdir().context("making a folder for the checks")?;
+        let work = tempfile::tempdir().context("creating a folder for the checks")?;
         let mut folders = Folders::of_check(work.path(), &work.path().join("run"));
         folders.renew()?;
         folders.checkout.clone_from(&checkout);
@@ -123,10 +123,10 @@ pub fn configured(
     strict: bool,
     follower: Follower<'_>,
 ) -> Result<Judged, Unjudged> {
-    sentinel::make_dirs(&ctx.config.area_dir).context("making the folder of runs")?;
+    sentinel::make_dirs(&ctx.config.area_dir).context("creating the folder of runs")?;
     let work = tempfile::Builder::new().prefix(".staging-check-").tempdir_in(&ctx.config.area_dir);
-    let work = work.context("making a folder for the checks")?;
-    let scratch = tempfile::tempdir().context("making a folder for the suite")?;
+    let work = work.context("creating a folder for the checks")?;
+    let scratch = tempfile::tempdir().context("creating a folder for the suite")?;
     let folders = Folders::of_check(&ctx.config.area_dir, work.path());
     folders.renew()?;
     let mirror = projects::mirror(ctx, project)?;
@@ -138,7 +138,7 @@ pub fn configured(
     let scripts = project.scripts();
     let plan =
         CheckoutPlan { scripts: Some((&tip, &scripts)), documents: Documents::LeftOut, ..CheckoutPlan::of(&commit) };
-    let sealed = mirror.check_out(&folders.checkout, &plan).context("checking the revision out")?.scripts;
+    let sealed = mirror.check_out(&folders.checkout, &plan).context("checking out the revision")?.scripts;
     mirrors::write(&folders.home);
     let mut env = vec![
         ("ORCH_STAGE".to_owned(), Stage::DeployStaging.as_str().to_owned()),

@@ -71,7 +71,7 @@ pub fn request_in(tx: &Tx<'_>, id: TaskId, reason: Option<&str>, by: &By, at: i6
     }
     let Some(what) = waits else { return Ok(Recorded { requested: Requested::Now, first, key }) };
     if first {
-        let why = format!("The stop waits: {what} is under way.");
+        let why = format!("The stop waits for {what} to end.");
         messages::comment(tx, &task, "stop-deferred", &why, at)?;
         messages::alert(tx, &task, AlertKind::StopDeferred, 1, &why, at)?;
         messages::card(tx, &task, at)?;
@@ -200,7 +200,7 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     })?;
     let outcome = match &expected {
         Some(sha) => services::git(ctx, &project, Access::Push, mirror.delete_branch(&branch, sha, &default))?,
-        None => DeleteOutcome::Kept { reason: format!("it is at {}, which is not orch's", head_there.short()) },
+        None => DeleteOutcome::Kept { reason: format!("it is at {}, a commit that is not orch's", head_there.short()) },
     };
     let at = ctx.now().stamp.wall_ms;
     let said = match &outcome {
@@ -291,7 +291,7 @@ pub fn recheck_after_stop(ctx: &mut Ctx) -> Result<()> {
         let done = parts.into_iter().collect::<Result<()>>();
         match done {
             Ok(()) => ctx.store.write(|tx| tx.record_outcome(&row.key, &json!({"looked": true}), now))?,
-            Err(e) => ctx.fault(Some(&task), "looking again after a stop", &e),
+            Err(e) => ctx.fault(Some(&task), "checking again after a stop", &e),
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ use crate::adapters::store::StoreError;
 use crate::config::{SecretError, SecretRef};
 use crate::decide::run_end::{self, Fault};
 use crate::model::change::Change;
+use crate::model::fault::Access;
 use crate::model::ids::RunId;
 use crate::model::refusal::{Asked, Refusal};
 use crate::model::report::ActionKind;
@@ -88,7 +89,7 @@ pub fn know_all(ctx: &Ctx) {
 /// The run's lock, held as long as this process lives and released by any death (RULE-20).
 fn hold(ctx: &Ctx, id: RunId) -> Result<Option<locks::Held>> {
     let path = ctx.paths.run_lock(id);
-    std::fs::create_dir_all(ctx.paths.run(id)).context("making the run's folder")?;
+    std::fs::create_dir_all(ctx.paths.run(id)).context("creating the run's folder")?;
     match locks::hold(&path) {
         Ok(held) => Ok(Some(held)),
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
@@ -157,7 +158,7 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
     match run.kind {
         JobKind::Agent => {
             if !finalize && run.state != RunState::Exited && landing::taken_back(ctx, run.task_id)? {
-                let end = End::Unspent { cause: Cause::TakenBack, why: "another hand took the task back".to_owned() };
+                let end = End::Unspent { cause: Cause::TakenBack, why: "the task was taken back meanwhile".to_owned() };
                 return Ok(Some(Settlement { end, ..Settlement::default() }));
             }
             agent::work(ctx, run, fence, finalize)
@@ -213,7 +214,7 @@ fn said(fault: Fault, e: &anyhow::Error) -> String {
     match fault {
         Fault::Refused => Refused::why(e).unwrap_or_else(|| format!("{e:#}")),
         Fault::NoEngine if !e.is::<NoEngine>() => {
-            format!("{e:#}; `orch doctor` tries the engine and says what it lacks")
+            format!("{e:#}; `orch doctor` tries the engine and names what is missing")
         }
         Fault::NoEngine
         | Fault::Kept(_)
@@ -231,11 +232,7 @@ fn lacks_room(e: &anyhow::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     e.chain().any(|e| {
         let io = e.downcast_ref::<std::io::Error>().is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded));
-        let git = match e.downcast_ref::<GitError>() {
-            Some(GitError::Broken { stderr, .. }) => stderr.contains("No space left"),
-            Some(_) | None => false,
-        };
-        io || git
+        io || e.downcast_ref::<GitError>().is_some_and(GitError::lacks_room)
     })
 }
 
@@ -248,8 +245,8 @@ fn defer(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<bo
     let why = match fault {
         Fault::Kept(_) => Kept::of(e).map_or_else(|| format!("{e:#}"), |kept| kept.why.clone()),
         Fault::MayNotPush => format!("the remote refuses the push: {e:#}"),
-        Fault::Outage | Fault::NoRoom | Fault::Lack => format!("what it left can't be pushed now: {e:#}"),
-        Fault::CutShort => format!("what it left can't be read or pushed: {e:#}"),
+        Fault::Outage | Fault::NoRoom | Fault::Lack => format!("its work can't be pushed now: {e:#}"),
+        Fault::CutShort => format!("its work can't be read or pushed: {e:#}"),
         Fault::Refused | Fault::NoEngine | Fault::Other => format!("{e:#}"),
     };
     let bounds = ctx.policy.effects;
@@ -271,7 +268,7 @@ fn defer(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<bo
         }
         let mut task = view.task.clone();
         let way_out =
-            format!("{why}; what the agent left is kept: `orch retry {}` pushes it, and no agent starts", task.key);
+            format!("{why}; the agent's work is kept: `orch retry {}` pushes it without starting an agent", task.key);
         super::record::block(tx, &view, &mut task, &way_out, None, at)?;
         Ok::<_, StoreError>(Some(Some((task.key.to_string(), way_out))))
     });
@@ -292,8 +289,8 @@ fn defer(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<bo
 
 /// Whether only a person can lift the error, not time.
 fn may_not_push(e: &anyhow::Error) -> bool {
-    let Some(GitError::Refused { what, refusal, .. }) = e.downcast_ref() else { return false };
-    what.starts_with("push") && matches!(refusal, Refusal::Denied { .. } | Refusal::Archived)
+    let Some(GitError::Refused { access, refusal, .. }) = e.downcast_ref() else { return false };
+    *access == Access::Push && matches!(refusal, Refusal::Denied { .. } | Refusal::Archived)
 }
 
 fn is_outage(e: &anyhow::Error) -> bool {

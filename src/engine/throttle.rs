@@ -56,7 +56,7 @@ pub fn pass_forge(ctx: &mut Ctx, project: &Project) -> Result<()> {
     match left(ctx, of_forge(project).as_deref())? {
         None => Ok(()),
         Some(seconds) => {
-            let reason = format!("{seconds} s are left of what it asked for before");
+            let reason = format!("it asked for a wait earlier; {seconds} s of it are left");
             Err(ForgeError::Throttled { reason, retry_after_s: Some(seconds), reserve: false }.into())
         }
     }

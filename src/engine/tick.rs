@@ -35,10 +35,10 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
     let done = super::reap::resume(ctx);
     part(ctx, "finishing runs that waited", done);
     let done = super::base_job::resume(ctx);
-    part(ctx, "finishing tries of a base", done);
+    part(ctx, "finishing base checks", done);
     boards::take_in_local(ctx, only);
     let done = intents::apply_all(ctx, only);
-    part(ctx, "using what people set on the boards", done);
+    part(ctx, "applying what people set on the boards", done);
     let done = advance::idle_tasks(ctx, only);
     part(ctx, "moving tasks on", done);
     if !ctx.interrupted() {
@@ -213,7 +213,7 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
         let owner = ctx.task(c.task)?.project;
         let project = ctx.project(&owner)?.clone();
         super::outages::no_start(ctx, &project, &e)?;
-        return Err(e.context("the claim is given back, nothing is spent"));
+        return Err(e.context("the claim is given back, and no attempt is spent"));
     }
     match spawn(ctx, &run) {
         Ok(()) => Ok(()),
@@ -233,7 +233,7 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
 fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let advice = super::outages::advice(why).map(|advice| format!("; {advice}")).unwrap_or_default();
-    let why = format!("its branch can't be begun: {why:#}{advice}");
+    let why = format!("its branch can't be created: {why:#}{advice}");
     let first_ms = super::policy::ms(ctx.config.agents.retry_backoff_s);
     ctx.store.write(|tx| {
         let due = |times| at + environment_wait(first_ms, times);

@@ -26,6 +26,9 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
     let ours: Vec<&Run> = runs.iter().filter(|r| !units::is_production(r.kind)).collect();
     let marks = ours.iter().map(|r| ctx.paths.mark(r.id));
     let marks: Vec<String> = marks.flat_map(|mark| [slurm::mark_of_srun(&mark), mark]).collect();
+    // They give mark and unit to whatever belongs to a run.
+    let supervised: Option<Vec<Actor>> = ours.iter().map(|run| run.supervisor.clone()).collect();
+    let since = supervised.unwrap_or_default();
     let known: RefCell<HashSet<Actor>> = RefCell::default();
     let find = || {
         let mut known = known.borrow_mut();
@@ -47,7 +50,7 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
                 }
             }
         }
-        known.extend(process::belonging(MARK, &marks, &units));
+        known.extend(process::belonging(MARK, &marks, &units, &since));
         tops.extend(known.iter().cloned());
         if !tops.is_empty() {
             known.extend(process::descendants_of(&tops));

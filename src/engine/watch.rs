@@ -88,7 +88,7 @@ pub fn take_baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
     }
     let project = ctx.project(&task.project)?.clone();
     let target = target(&project)?;
-    let dir = tempfile::tempdir().context("making a folder for the baseline probes")?;
+    let dir = tempfile::tempdir().context("creating a folder for the baseline probes")?;
     let probe_ctx = ground(ctx, &project, task, task.base_sha.as_ref(), dir.path())?;
     let begun = Instant::now();
     let mut probes = Vec::new();
@@ -167,7 +167,7 @@ fn newer_deploy(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
 /// process has it.
 pub fn hold(ctx: &Ctx, task: &Task) -> Result<Option<locks::Held>> {
     let path = ctx.paths.watch(task).with_extension("lock");
-    sentinel::make_dirs(path.parent().unwrap_or(Path::new("."))).context("making the sentinels' folder")?;
+    sentinel::make_dirs(path.parent().unwrap_or(Path::new("."))).context("creating the sentinels' folder")?;
     match locks::hold(&path) {
         Ok(held) => Ok(Some(held)),
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
@@ -180,7 +180,7 @@ fn end_unreadable(ctx: &mut Ctx, task: &Task, why: &BadRecord, run: &Run) -> Res
     let path = ctx.paths.watch(task);
     let to = ctx.paths.archive(task).join((ctx.clock)().wall_ms.to_string());
     let of = |p: &Path| p == path;
-    sentinel::archive_those(&ctx.paths.sentinels(task), &to, &of).context("keeping the broken record aside")?;
+    sentinel::archive_those(&ctx.paths.sentinels(task), &to, &of).context("setting the broken record aside")?;
     let record = record(ctx, task)?;
     let c = Classification::Inconclusive { why: format!("the watch's record can't be read: {why}") };
     let dir = ctx.paths.run(run.id);
@@ -195,7 +195,7 @@ pub fn monitor(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     }
     let dir = ctx.paths.run(run.id);
     let Some(_held) = hold(ctx, &task)? else {
-        let end = End::Again { at: (ctx.clock)().wall_ms + 1000, why: "another step observes it".to_owned() };
+        let end = End::Again { at: (ctx.clock)().wall_ms + 1000, why: "another step is observing it".to_owned() };
         return Ok(Some(Settlement { end, ..Settlement::default() }));
     };
     let (record, ended, due) = match step(ctx, &task, &dir, false) {

@@ -62,7 +62,7 @@ impl AgentPrompt {
             let name: String = name.chars().take(60).collect();
             return Err(match name.as_str() {
                 "model" | "effort" | "fallback_model" => {
-                    format!("`{name}` has no place here; set `agents.overrides.{agent}.{name}` in the configuration")
+                    format!("`{name}` is not allowed here; set `agents.overrides.{agent}.{name}` in the configuration")
                 }
                 _ => format!("`{name}` is not known; expected only {}", NAMES.join(", ")),
             });

@@ -187,7 +187,7 @@ pub fn validate(artefact: Artefact, doc: &Document, key: &Key) -> Vec<String> {
             }
             Some(Field::List(_) | Field::Nested) => {
                 verdicts += 1;
-                faults.push(format!("`{name}` is no single word, expected {}", schema.values.join(" or ")));
+                faults.push(format!("`{name}` is not a single word, expected {}", schema.values.join(" or ")));
             }
         }
     }
@@ -259,11 +259,11 @@ mod tests {
         let own = "work_item: ORCH-1\nstage: deploy-staging\nagent: orch\ncreated: 2026-03-01\nsecurity_status: FAIL\n";
         assert!(faults(Artefact::SecurityReport, own)[0].contains("`reason`"));
         assert!(faults(Artefact::SecurityReport, &format!("{own}reason: findings\n")).is_empty());
-        assert!(faults(Artefact::Adr, "status: [accepted]\n")[4].contains("no single word"));
+        assert!(faults(Artefact::Adr, "status: [accepted]\n")[4].contains("not a single word"));
     }
 
     #[test]
-    fn tokens_lose_what_stands_around_them() {
+    fn tokens_lose_the_characters_around_them() {
         for text in ["APPROVED", " approved ", "**Approved**", "`APPROVED`", "\"'__approved__'\"", "“Approved”"] {
             assert_eq!(token(text), "APPROVED", "{text}");
         }

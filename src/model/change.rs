@@ -2,10 +2,11 @@
 //! table of edges, or the present row, does not allow has no effect.
 
 use super::edges::{Edge, leads};
+use super::finding::Finding;
 use super::ids::{Key, Sha, branch_name};
 use super::refusal::{Asked, RefusedEffect};
 use super::stage::Stage;
-use super::task::{Finding, PullRef, Rework, Task, Waiting};
+use super::task::{PullRef, Rework, Task, Waiting};
 use super::watch::{Watch, WatchStatus};
 use super::window::Window;
 use super::withdrawal::Withdrawal;
@@ -181,7 +182,7 @@ impl Task {
         match change {
             Change::Move(way) => {
                 let (edge, to) = way.edge(self.stage);
-                (!leads(edge, self.stage, to)).then(|| format!("{edge} from {} to {to} is no edge", self.stage))
+                (!leads(edge, self.stage, to)).then(|| format!("{edge} from {} to {to} is not an edge", self.stage))
             }
             Change::Ask { .. } | Change::Grant { .. } | Change::Block { .. } | Change::RequestStop { .. } => ended(),
             Change::OpenWindow(_) if self.stop_requested_at.is_some() => {

@@ -61,7 +61,7 @@ impl FromStr for Host {
 
     /// Reads `NAME:PORT` or `[ADDRESS]:PORT`. Fails with one sentence where name or port is missing or malformed.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no NAME:PORT");
+        let wrong = || format!("{text:?} is not NAME:PORT");
         let (name, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let name = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');

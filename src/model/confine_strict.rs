@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_adds_is_stricter_and_what_takes_away_is_named() {
+    fn additions_are_stricter_and_removals_are_named() {
         let top = top();
         assert_eq!(key(&top, &top), None);
         let with = |change: &dyn Fn(&mut Policy)| {

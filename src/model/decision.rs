@@ -1,38 +1,10 @@
 //! What happens to a task next: the output of every decision, and all that `apply` needs to do it.
 
 use super::change::Budget;
+use super::finding::Finding;
 use super::report::Rule;
 use super::stage::{JobKind, Stage, words};
-use super::task::{Finding, NewJob, Waiting};
-
-words! {
-    /// The gates and sub-gates by name: the one registry, through which `explain`, `advance` and `--dry-run` evaluate.
-    Gate {
-        AnalysisComplete = "analysis_complete",
-        AnalysisApproved = "analysis_approved",
-        ArchitectureDone = "architecture_done",
-        BranchPushed = "branch_pushed",
-        CiGreen = "ci_green",
-        ReviewVerdict = "review_verdict",
-        TestsVerdict = "tests_verdict",
-        StagingStatus = "staging_status",
-        SecurityGate = "security_gate",
-        BranchMergeable = "branch_mergeable",
-        StagingImageFresh = "staging_image_fresh",
-        DeployBuild = "deploy_build",
-        DeployStatus = "deploy_status",
-    }
-}
-
-/// The evidence rows that say how one head came from another; not a gate of its own.
-pub const CARRY: &str = "carry";
-
-/// The evidence rows that say which contents of the analysis a person approved, or that one of them changed since
-/// (BND-5); not a gate of its own.
-pub const APPROVED: &str = "approved";
-
-/// The evidence rows that list the verdict inputs of one head (BND-5); not a gate of its own.
-pub const INPUTS: &str = "verdict_inputs";
+use super::task::{NewJob, Waiting};
 
 /// A gate's answer (three-valued: PASS, FAIL, UNDECIDED), with one sentence that says why.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,16 +1,18 @@
 //! What an evidence row rests on in addition to its verdict: one shape for each writer, separated by `kind`.
 
+use super::finding::Finding;
+use super::gate::Subject;
 use super::ids::{RunId, Sha};
 use super::inputs::Input;
 use super::stage::Stage;
-use super::task::{BoundFile, EvidenceVerdict, Finding};
+use super::task::EvidenceVerdict;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A verdict to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvidence {
-    pub gate: &'static str,
+    pub subject: Subject,
     pub run_id: Option<RunId>,
     /// The commit judged.
     pub sha: Sha,
@@ -18,6 +20,15 @@ pub struct NewEvidence {
     pub verdict: EvidenceVerdict,
     pub why: String,
     pub detail: EvidenceDetail,
+}
+
+/// A file below the state directory that a row rests on (RULE-47).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundFile {
+    /// Relative to the state directory.
+    pub path: String,
+    /// Hex.
+    pub sha256: String,
 }
 
 /// The detail of one row; it has only what a row can contain.
@@ -73,6 +84,9 @@ pub struct Code {
     pub findings: Vec<Finding>,
     /// The rework must leave one commit (RUN-4).
     pub squash: bool,
+    /// The sentence names what was waived, or could not be audited: the card repeats it (SHIP-1, SHIP-3).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub caveat: bool,
     /// The file outside git that the verdict rests on (RULE-47).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<BoundFile>,
@@ -200,11 +214,12 @@ impl EvidenceDetail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::finding::Origin;
 
     #[test]
     fn every_detail_is_read_back_and_anything_else_holds_nothing() {
         let sha = || Sha::parse(&"a".repeat(40)).unwrap();
-        let finding = || Finding { source: "ci".into(), text: "red".into() };
+        let finding = || Finding { source: Origin::Ci, text: "red".into() };
         let blobs = || BTreeMap::from([("02-requirements.md".to_owned(), sha())]);
         let file = Some(BoundFile { path: "p".into(), sha256: "s".into() });
         let all = [

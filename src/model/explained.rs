@@ -1,9 +1,9 @@
 //! What `orch explain` shows: why a task is where it is, as one document.
 
-use super::decision::Gate;
+use super::finding::Finding;
+use super::gate::Gate;
 use super::inputs::Input;
 use super::status::{HeldBy, ServiceRow};
-use super::task::Finding;
 use serde::Serialize;
 
 /// A task or a work item explained.

@@ -100,18 +100,18 @@ impl Awaited {
     /// What ends it.
     pub fn way_out(self) -> &'static str {
         match self {
-            Self::Checks => "the statuses that the forge asks for turn green",
+            Self::Checks => "the statuses that the forge requires turn green",
             Self::Approval => "somebody approves the pull request on the forge",
-            Self::Review => "the reviewers who asked for changes, or were asked, approve or are dismissed",
-            Self::Draft => "the work-in-progress mark is taken off the pull request",
+            Self::Review => "the requested reviewers, and those who requested changes, approve or are dismissed",
+            Self::Draft => "the work-in-progress mark is removed from the pull request",
             Self::MergeRight => "the account of forge.token may merge into the default branch",
-            Self::Signature => "the branch rule no longer asks for signed commits, which orch does not make",
+            Self::Signature => "the branch rule no longer requires signed commits, which orch does not make",
             Self::ProtectedFiles => "the branch rule no longer protects the files that the change touches",
             Self::CodeOwners => "the code owners of the changed files approve the pull request",
-            Self::Deployments => "the deployments that the branch rule asks for succeed",
+            Self::Deployments => "the deployments that the branch rule requires succeed",
             Self::MergeQueue => "the merge queue is empty",
             Self::Queued => "the merge queue has merged it",
-            Self::Rule => "what the branch rule asks for is met, or the rule no longer asks for it",
+            Self::Rule => "the branch rule's requirement is met, or the rule no longer has it",
         }
     }
 }

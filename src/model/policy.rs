@@ -112,7 +112,6 @@ pub struct Policy {
     pub undecided_max_ms: i64,
     pub effects: EffectBounds,
     pub dependencies: bool,
-    pub stop_enabled: bool,
     pub min_free_mb: u64,
     /// The labels that answer for a person, by name (BRD-5).
     pub approve_label: String,

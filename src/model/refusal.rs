@@ -104,30 +104,30 @@ impl Refusal {
             Side::Git => ("git.credential", "git.remote"),
         };
         match self {
-            Self::BadCredential => format!("make a new token and put it where {credential} names it"),
+            Self::BadCredential => format!("create a new token and store it where {credential} points"),
             Self::Denied { scope: Some(scope) } => {
-                format!("make a token with the scope {scope} and put it where {credential} names it")
+                format!("create a token with the scope {scope} and store it where {credential} points")
             }
             Self::Denied { scope: None } => {
                 format!("give the account of {credential} write access to the repository, and its token the scopes")
             }
             Self::Archived => "unarchive the repository on the forge, or stop its tasks".to_owned(),
             Self::MovedTo { to } if to.is_empty() => {
-                format!("the repository has another address now: correct {address}")
+                format!("the repository has moved: correct {address}")
             }
-            Self::MovedTo { to } => format!("it is at {to} now: correct {address}"),
+            Self::MovedTo { to } => format!("it moved to {to}: correct {address}"),
             Self::Gone => {
-                format!("see that {address} name a repository that exists, and that the account of {credential} may read it")
+                format!("check that {address} name an existing repository that the account of {credential} may read")
             }
             Self::Missing => {
-                "see that the branch and the default branch exist on the forge, and that git.remote and forge.name are one repository"
+                "check that the branch and the default branch exist on the forge, and that git.remote and forge.name name the same repository"
                     .to_owned()
             }
-            Self::NoPullRequests => "switch pull requests on in the repository's settings".to_owned(),
+            Self::NoPullRequests => "enable pull requests in the repository's settings".to_owned(),
             Self::Foreign => {
-                format!("see that {address} lead to the forge itself: a proxy or a login page answers in its place")
+                format!("check that {address} lead to the forge itself: a proxy or a login page answered instead")
             }
-            Self::Other => "see what the forge says".to_owned(),
+            Self::Other => "check the forge's message".to_owned(),
         }
     }
 }

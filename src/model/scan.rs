@@ -169,6 +169,17 @@ pub struct Audit {
     pub notes: Vec<String>,
 }
 
+impl Audit {
+    /// Whether dependencies of the file were not audited although they should have been.
+    pub fn is_incomplete(&self) -> bool {
+        match &self.outcome {
+            AuditOutcome::Believed { .. } => self.partial.is_some(),
+            AuditOutcome::NotBelieved { .. } | AuditOutcome::NotInstalled { .. } | AuditOutcome::Broken { .. } => true,
+            AuditOutcome::Inherited { .. } | AuditOutcome::Covered { .. } | AuditOutcome::Empty => false,
+        }
+    }
+}
+
 /// How far an audit's answer can be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]

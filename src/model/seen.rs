@@ -30,7 +30,7 @@ pub fn judge(probe: &Probe, revision: Option<&str>) -> Seen {
         return Seen::NotMade(why);
     }
     if probe.health.is_empty() {
-        return Seen::NotMade("no health URL is declared".into());
+        return Seen::NotMade("no health URL is configured".into());
     }
     match (&probe.revision, revision) {
         (Some(RevisionAnswer::Is(got)), Some(want)) if !same_revision(got, want) => {
@@ -49,7 +49,7 @@ fn one(h: &HealthAnswer, control: ControlAnswer, answered: bool) -> Seen {
         }
         HealthOutcome::Refused | HealthOutcome::Timeout => match control {
             ControlAnswer::Unreached if !answered => {
-                Seen::NotMade(format!("{}; the control target is out of reach too", say()))
+                Seen::NotMade(format!("{}; the control target can't be reached either", say()))
             }
             ControlAnswer::NotAsked | ControlAnswer::Reached | ControlAnswer::Unreached => Seen::Failed(say()),
         },

@@ -54,6 +54,10 @@ pub struct BaseRow {
     pub since: Option<String>,
     /// One sentence; empty: nothing to say
     pub why: String,
+    /// It could not be checked, whatever its last known state is.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub unchecked: bool,
 }
 
 /// A task as `status` shows it.

@@ -1,7 +1,9 @@
 //! Rows as plain data: tasks, jobs, runs, evidence. What `decide` reads and `store` writes.
 
 use super::deploy::DeployResult;
-use super::evidence::EvidenceDetail;
+use super::evidence::{BoundFile, EvidenceDetail};
+use super::finding::Finding;
+use super::gate::Subject;
 use super::ids::{JobId, Key, RunId, Sha, TaskId};
 use super::run_end::RunEnd;
 use super::stage::{Agent, JobKind, JobStatus, Stage, words};
@@ -43,14 +45,6 @@ pub struct Wait {
     pub no: i64,
     /// The board is known to ask for it.
     pub asked: bool,
-}
-
-/// One thing to fix, handed to the developer verbatim under its source (PIPE-3).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// Where it comes from: `review`, `tests`, `ci`, `security`, `merge conflict`, `deploy`, `a person`.
-    pub source: String,
-    pub text: String,
 }
 
 /// A pull request as recorded for the task.
@@ -193,12 +187,6 @@ pub struct NewJob {
     pub reason: Option<String>,
 }
 
-impl Job {
-    pub fn is_live(&self) -> bool {
-        matches!(self.status, JobStatus::Queued | JobStatus::Running)
-    }
-}
-
 words! {
     /// What makes a run necessary again, or defers one, without spending an attempt (RULE-48).
     Cause {
@@ -256,7 +244,6 @@ pub struct Run {
     pub dead_seen: i64,
     pub dead_seen_at: Option<Stamp>,
     pub start_sha: Option<Sha>,
-    pub end_sha: Option<Sha>,
     pub exited_at: Option<Stamp>,
     /// What the runtime did, as recorded at its exit.
     pub outcome: Option<super::outcome::Outcome>,
@@ -296,7 +283,7 @@ impl Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     pub id: i64,
-    pub gate: String,
+    pub subject: Subject,
     pub attempt: i64,
     pub epoch: i64,
     pub run_id: Option<RunId>,
@@ -310,15 +297,6 @@ pub struct Evidence {
     pub detail: EvidenceDetail,
     /// The file it rests on is gone or differs, so that it is no longer a pass (RULE-47); never stored.
     pub tampered: bool,
-}
-
-/// A file below the state directory that a row rests on (RULE-47).
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct BoundFile {
-    /// Relative to the state directory.
-    pub path: String,
-    /// Hex.
-    pub sha256: String,
 }
 
 impl Evidence {

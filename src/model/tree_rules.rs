@@ -60,7 +60,7 @@ pub fn name_fault(path: &str) -> Option<&'static str> {
         return Some("has a part that is .git on some file systems");
     }
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.len() > 4096 {
-        return Some("is no plain path");
+        return Some("is not a plain path");
     }
     None
 }
@@ -117,7 +117,7 @@ struct WayFault {
 fn way(path: &str, target: &str, links: &BTreeMap<String, (&str, &str)>) -> Result<(), WayFault> {
     let fault = |why: &str| Err(WayFault { why: why.to_owned(), through: None });
     if target.is_empty() || target.chars().any(char::is_control) {
-        return fault("which is no plain path");
+        return fault("which is not a plain path");
     }
     if target.starts_with(['/', '\\']) || target.chars().nth(1) == Some(':') {
         return fault("which is absolute");
@@ -126,7 +126,7 @@ fn way(path: &str, target: &str, links: &BTreeMap<String, (&str, &str)>) -> Resu
     let up = parts.iter().take_while(|p| **p == "..").count();
     let down = parts.get(up..).unwrap_or_default();
     if down.contains(&"..") {
-        return fault("which goes up again after it went down");
+        return fault("which leads up again after leading down");
     }
     let mut at: Vec<&str> = path.split('/').collect();
     at.pop();
@@ -214,8 +214,8 @@ mod tests {
             ("a", "C:\\x", "absolute"),
             ("a", "../x", "leaves"),
             ("d/a", "../../x", "leaves"),
-            ("a", "b/../../x", "goes up again"),
-            ("a", "b/../c", "goes up again"),
+            ("a", "b/../../x", "leads up again"),
+            ("a", "b/../c", "leads up again"),
             ("a", ".git/config", ".git"),
             ("a", "x/.GIT", ".git"),
             ("a", "", "plain"),

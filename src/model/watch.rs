@@ -77,7 +77,7 @@ impl Classification {
     /// The rule that decided, in one sentence.
     pub fn why(&self) -> &str {
         match self {
-            Self::Pending => "the window is not over",
+            Self::Pending => "the window has not ended",
             Self::Healthy { why } | Self::Degraded { why } | Self::Inconclusive { why } | Self::Cancelled { why } => {
                 why
             }
@@ -309,7 +309,7 @@ impl Counts {
     pub fn believed(requests: f64, errors_5xx: f64) -> Result<Self, String> {
         let fine = |n: f64| n.is_finite() && (0.0..=1e15).contains(&n);
         if !fine(requests) || !fine(errors_5xx) {
-            return Err(format!("{requests} requests and {errors_5xx} errors are no counts"));
+            return Err(format!("{requests} requests and {errors_5xx} errors are not valid counts"));
         }
         if errors_5xx > requests {
             return Err(format!("{errors_5xx} errors of only {requests} requests"));

@@ -69,10 +69,10 @@ impl Withdrawal {
         match self {
             Self::ItemGone | Self::ItemClosed { .. } | Self::UnknownBlockers { .. } => self.to_string(),
             Self::Merged { .. } => {
-                format!("{self}; `orch stop {key}` ends it, `orch retry {key}` looks again after a revert")
+                format!("{self}; `orch stop {key}` ends it, `orch retry {key}` checks again after a revert")
             }
             Self::PullClosed { .. } | Self::PullGone { .. } | Self::PullRetargeted { .. } => {
-                format!("{self}; `orch retry {key}` opens another and continues, `orch stop {key}` ends it")
+                format!("{self}; `orch retry {key}` opens a new one and continues, `orch stop {key}` ends it")
             }
             Self::BranchGone { .. } => {
                 format!("{self}; `orch retry {key}` restores it and continues, `orch stop {key}` ends it")
@@ -90,7 +90,7 @@ impl fmt::Display for Withdrawal {
                 write!(f, "its work item was moved to {status:?} on the board: withdrawn by a person")
             }
             Self::UnknownBlockers { names } => {
-                write!(f, "blocked_by names {}, which is no work item anybody knows", names.join(", "))
+                write!(f, "blocked_by names {}, which is not a known work item", names.join(", "))
             }
             Self::PullClosed { number } => write!(f, "pull request {number} was closed: {FORGE}"),
             Self::PullGone { number } => write!(f, "pull request {number} is gone: {FORGE}"),
@@ -106,7 +106,7 @@ impl fmt::Display for Withdrawal {
                 if let Some(commit) = commit {
                     write!(f, " ({} is in the default branch)", commit.short())?;
                 }
-                write!(f, ", without what orch asks for: {FORGE}")
+                write!(f, ", before orch's requirements were met: {FORGE}")
             }
         }
     }

@@ -130,7 +130,7 @@ pub fn page(s: &Status, view: &View) -> Vec<Line> {
     let alerts = notes::alerts(s, view);
     let count = alerts.len() + notes::stops(s, view).len();
     lines.extend(notes::block("Alerts", Paint::Blocked, alerts));
-    lines.extend(notes::block("Notes", Paint::Faint, notes::notes(s, view)));
+    lines.extend(notes::block("Notes", Paint::Faint, notes::notes(s, view, notes::About::All)));
     lines.push(totals(s, count, view));
     lines.into_iter().map(|l| l.within(view.columns())).collect()
 }

@@ -289,7 +289,7 @@ fn alerts_are_counted_and_what_stops_everything_comes_first() {
     }];
     let lines = text(&s, &view(None));
     assert_eq!(lines[0], "HALTED: the database moves; `orch resume` lifts it");
-    assert_eq!(under(&lines, "Alerts (1)"), ["  telegram refuses, tried again every 15 minutes: kicked"]);
+    assert_eq!(under(&lines, "Alerts (1)"), ["  telegram refuses messages, retried every 15 minutes: kicked"]);
     assert!(lines.last().unwrap().contains("2 open alerts · unconfined in ORCH · times in UTC"));
     let narrow = text(&s, &view(Some(60)));
     assert_eq!(narrow.last().unwrap(), "queue 3+2 · $1,234.50/$1,500 · 2 alerts · unconfined · UTC");

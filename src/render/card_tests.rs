@@ -133,7 +133,7 @@ fn after_a_rollback_no_later_stage_is_shown_finished() {
 
 /// CI of the deploy stage succeeded, but the task waits, was stopped or is frozen there: its gate has not passed.
 #[test]
-fn a_stage_is_finished_when_its_gate_passed_not_when_a_run_of_it_ended_well() {
+fn a_stage_is_finished_when_its_gate_passes_not_when_its_run_succeeds() {
     let mut d = data(Stage::Deploy);
     d.runs = vec![run(Stage::Deploy, CardRunState::Done, 1)];
     d.epoch = 1;
@@ -147,7 +147,7 @@ fn a_stage_is_finished_when_its_gate_passed_not_when_a_run_of_it_ended_well() {
 }
 
 #[test]
-fn marks_tell_running_failed_waiting_and_stopped() {
+fn marks_show_running_failed_waiting_and_stopped() {
     let mut d = data(Stage::Development);
     d.runs = vec![run(Stage::Development, CardRunState::Running, 1)];
     assert_eq!(mark(&d, Stage::Development), Mark::Running);
@@ -177,7 +177,7 @@ fn marks_tell_running_failed_waiting_and_stopped() {
 }
 
 #[test]
-fn a_line_sums_all_runs_and_tells_the_last_ones_model() {
+fn a_line_sums_all_runs_and_shows_the_last_ones_model() {
     let mut d = data(Stage::Development);
     let mut first = run(Stage::Development, CardRunState::Failed, 1);
     first.model = Some("old".into());

@@ -47,9 +47,9 @@ pub fn ending(locale: Locale, decided: &Decided) -> String {
         Ending::Stopped => ("Stopped", "Остановлено"),
         Ending::NotStopped => ("Not stopped", "Не остановлено"),
         Ending::HeadChanged => {
-            ("The branch has another head; it is asked again", "Ветка изменилась; вопрос задан снова")
+            ("The branch has a new head; the question is asked again", "Ветка изменилась; вопрос задан снова")
         }
-        Ending::Over => ("Not asked any more", "Ответ больше не нужен"),
+        Ending::Over => ("No longer asked", "Ответ больше не нужен"),
     };
     let what = pick(locale, en, ru);
     let at = when(decided.at);
@@ -69,13 +69,13 @@ pub fn answer(locale: Locale, says: &Says) -> (String, bool) {
             (fixed("Reply to the next message with the reason", "Ответьте на следующее сообщение: почему"), false)
         }
         Says::Done(Verb::Stop) => {
-            (fixed("Really stop it? See the next message", "Точно остановить? Смотрите следующее сообщение"), false)
+            (fixed("Really stop? See the next message", "Точно остановить? Смотрите следующее сообщение"), false)
         }
         Says::Done(Verb::No) => (fixed("Not stopped", "Не остановлено"), false),
         Says::Done(Verb::Approve | Verb::Deploy | Verb::Yes) => (fixed("Done", "Готово"), false),
         Says::NotYours => (fixed("you may not decide here", "вы не можете решать здесь"), true),
-        Says::NotHere => (fixed("this button does not count in this chat", "в этом чате кнопка не действует"), true),
-        Says::Unknown => (fixed("this button is not known here", "эта кнопка здесь неизвестна"), true),
+        Says::NotHere => (fixed("this button has no effect in this chat", "в этом чате кнопка не действует"), true),
+        Says::Unknown => (fixed("this button is unknown here", "эта кнопка здесь неизвестна"), true),
         Says::Busy => (
             fixed("a run is under way; try again when it has ended", "идёт работа; повторите, когда она закончится"),
             true,
@@ -90,12 +90,12 @@ pub fn answer(locale: Locale, says: &Says) -> (String, bool) {
         Says::NoText => (fixed("write the reason as text", "напишите причину текстом"), true),
         Says::HeadChanged => (
             fixed(
-                "the branch has another head since; it is asked again",
+                "the branch has a new head; the question is asked again",
                 "ветка с тех пор изменилась; вопрос задан снова",
             ),
             true,
         ),
-        Says::Stale(None) => (fixed("nothing is asked here any more", "ответ здесь больше не нужен"), true),
+        Says::Stale(None) => (fixed("this question is closed", "ответ здесь больше не нужен"), true),
         Says::Stale(Some(decided)) => (already(locale, decided), true),
     }
 }

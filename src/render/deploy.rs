@@ -29,17 +29,17 @@ pub fn log(head: &ArtefactHead, status: &DeployStatus, facts: &DeployFacts) -> O
         }
         DeployStatus::Success => "The deploy command ended with exit 0.".to_owned(),
         DeployStatus::FailedSafe => {
-            "The deploy command ended with exit 1: production is as it was before. The task goes back to development."
+            "The deploy command ended with exit 1: production is unchanged. The task goes back to development."
                 .to_owned()
         }
         DeployStatus::FailedUnknown { why } | DeployStatus::Pending { why } => format!(
-            "Nobody knows what production runs: {}. Nothing more happens automatically; a person looks, then `orch retry` \
-             (a new deploy) or STOP, and `orch unfreeze`.",
+            "It is unknown what production runs: {}. Nothing more happens automatically. Check production, then \
+             run `orch retry` (a new deploy) or set STOP, and run `orch unfreeze`.",
             cell(why)
         ),
     };
     text.push_str(&format!(
-        "# Deploy {}: {word}\n\n{said}\n\n| what | when or which |\n| --- | --- |\n",
+        "# Deploy {}: {word}\n\n{said}\n\n| what | value |\n| --- | --- |\n",
         cell(&facts.deploy_id)
     ));
     let rows = [
@@ -74,13 +74,11 @@ mod tests {
         };
         let head = ArtefactHead::default();
         let safe = log(&head, &DeployStatus::FailedSafe, &facts).unwrap();
-        assert!(
-            safe.contains("deploy_status: FAILED\n") && safe.contains("as it was before") && safe.contains("    ```\n")
-        );
+        assert!(safe.contains("deploy_status: FAILED\n") && safe.contains("unchanged") && safe.contains("    ```\n"));
         let unknown = log(&head, &DeployStatus::FailedUnknown { why: "exit 2".into() }, &facts).unwrap();
         assert!(
             unknown.contains("deploy_status: FAILED\n")
-                && unknown.contains("Nobody knows")
+                && unknown.contains("It is unknown")
                 && unknown.contains("exit 2")
         );
         assert!(log(&head, &DeployStatus::Success, &facts).unwrap().contains("deploy_status: SUCCESS\n"));

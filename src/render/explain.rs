@@ -3,6 +3,8 @@
 use super::cells::local;
 use crate::model::explained::Explained;
 use crate::model::inputs::line;
+use crate::model::report::Rule;
+use crate::model::stage::Stage;
 use crate::model::text::clip;
 use jiff::tz::TimeZone;
 use std::fmt::Write as _;
@@ -19,12 +21,15 @@ pub fn page(e: &Explained, zone: &TimeZone) -> String {
     let mut say = |line: String| {
         let _ = writeln!(text, "{line}");
     };
+    let ended = e.held_by.as_ref().is_some_and(|h| h.rule == Rule::Terminal);
     let place = match (&e.stage, e.attempt) {
+        (Some(stage), Some(attempt)) if ended => format!("{stage} after round {attempt}"),
         (Some(stage), Some(attempt)) => format!("in {stage}, round {attempt}"),
         _ => "without a task".to_owned(),
     };
     say(format!("{}  {}  ({place})", e.key, clip(&e.title, 100)));
     match &e.held_by {
+        Some(_) if ended => {}
         Some(held) => {
             let until = held.until.as_deref().map(|u| format!(" (until {})", local(u))).unwrap_or_default();
             say(format!("held by {}: {}{until}", held.rule, clip(&here(e, &held.why), 600)));
@@ -43,17 +48,46 @@ pub fn page(e: &Explained, zone: &TimeZone) -> String {
     for found in &e.base {
         say(format!("  | {}", clip(found, 300)));
     }
-    say("what moves it:".to_owned());
-    for way in &e.moves {
-        say(format!("  {way}"));
+    if ended {
+        if e.stage.as_deref() == Some(Stage::Cancelled.as_str()) {
+            say("to start it again: set another status on the board, then To Analyse".to_owned());
+        }
+    } else {
+        say("what unblocks it:".to_owned());
+        e.moves.iter().for_each(|way| say(format!("  {way}")));
     }
+    gates(e, &mut say);
+    if !e.findings.is_empty() {
+        say("to fix:".to_owned());
+        for f in &e.findings {
+            say(format!("  {}: {}", f.source, clip(&f.text, 300)));
+        }
+    }
+    if e.edited {
+        say("edited since it was picked up: setting To Analyse during analysis uses the new text".to_owned());
+    }
+    if let Some(item) = &e.item {
+        say(format!("on the board: {}", item.status.as_deref().map_or_else(|| "-".to_owned(), |s| clip(s, 80))));
+        if let Some(note) = &item.note {
+            say(format!("  {}", clip(note, 300)));
+        }
+        for i in &item.intents {
+            let why = i.reason.as_deref().map(|r| format!(": {}", clip(r, 200))).unwrap_or_default();
+            say(format!("  {} at {}: {}{why}", i.intent, local(&i.seen_at), i.state));
+        }
+    }
+    text
+}
+
+/// The gates on leaving the stage, with the evidence that each read.
+fn gates(e: &Explained, say: &mut impl FnMut(String)) {
     if !e.gates.is_empty() {
         say("gates on leaving the stage:".to_owned());
     }
     for g in &e.gates {
         say(format!("  {:<20} {:<10} {}", g.gate, g.answer, clip(&here(e, &g.why), 300)));
         for row in &g.evidence {
-            let stay = if row.present { "" } else { ", of an earlier stay" };
+            let stay = if row.present { "" } else { ", of an earlier visit" };
             let commit: String = row.commit.chars().take(10).collect();
             say(format!(
                 "    evidence {}: {} on {commit}, round {}{stay}: {}",
@@ -64,24 +98,4 @@ pub fn page(e: &Explained, zone: &TimeZone) -> String {
             ));
         }
     }
-    if !e.findings.is_empty() {
-        say("to fix:".to_owned());
-        for f in &e.findings {
-            say(format!("  {}: {}", f.source, clip(&f.text, 300)));
-        }
-    }
-    if e.edited {
-        say("edited since it was taken: the next To Analyse in analysis uses the new text".to_owned());
-    }
-    if let Some(item) = &e.item {
-        say(format!("on the board: {}", item.status.as_deref().map_or_else(|| "-".to_owned(), |s| clip(s, 80))));
-        if let Some(note) = &item.note {
-            say(format!("  {}", clip(note, 300)));
-        }
-        for i in &item.intents {
-            let why = i.reason.as_deref().map(|r| format!(": {}", clip(r, 200))).unwrap_or_default();
-            say(format!("  {} {} seen {}{why}", i.intent, i.state, local(&i.seen_at)));
-        }
-    }
-    text
 }

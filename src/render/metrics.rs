@@ -68,10 +68,10 @@ pub fn page(s: &Status, stages: &BTreeMap<Stage, i64>, cost_usd: f64, now_ms: i6
     let frozen: Vec<_> = s.serial_gate.frozen.iter().map(|f| (vec![("repo", f.repo.as_str())], 1.0)).collect();
     page.family("orch_repo_frozen", "gauge", "Frozen repositories.", &frozen);
     let leases: Vec<_> = s.merge_lease.iter().map(|l| (vec![("repo", l.repo.as_str())], flag(l.alive))).collect();
-    page.family("orch_merge_lease_alive", "gauge", "Held merge leases; 0: the holder's process is gone.", &leases);
+    page.family("orch_merge_lease_alive", "gauge", "Held merge leases; 0 if the holder's process is gone.", &leases);
     page.one("orch_watches_armed", "Deploys being watched.", s.post_deploy.watches.len() as f64);
     page.one("orch_outbox_open", "Messages to be delivered.", n(s.outbox.open));
-    page.one("orch_outbox_parked", "Messages refused for ever.", n(s.outbox.parked));
+    page.one("orch_outbox_parked", "Messages refused permanently.", n(s.outbox.parked));
     page.one("orch_cost_usd_today", "Known cost of today's runs (UTC).", s.limits.cost_today_usd);
     page.family("orch_cost_usd_total", "counter", "Known cost of all runs.", &[(Vec::new(), cost_usd)]);
     let r = &s.reconcile;

@@ -44,9 +44,9 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
                 lines
                     .push(format!("RED BASE of {repo}{}: {why}; `orch logs --base {repo}` has the log", at(&b.commit)));
             }
-            BaseState::Environment => lines.push(format!("the base of {repo} can't be tried here: {why}")),
+            BaseState::Environment => lines.push(format!("the base of {repo} can't be checked here: {why}")),
             // A base that could not be checked says so, whatever its last known state was.
-            BaseState::Untried | BaseState::Green if b.why.starts_with("can't") => {
+            BaseState::Untried | BaseState::Green if b.unchecked => {
                 lines.push(format!("base of {repo} {why}"));
             }
             BaseState::Running | BaseState::Untried | BaseState::Green | BaseState::NotApplicable => {}
@@ -59,19 +59,19 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
         lines.push(format!("{} cools down until {}: {}", c.credential, view.local(&c.until), clip(&c.reason, LONG)));
     }
     for c in &s.reaper.suspects {
-        lines.push(format!("the supervisor of {} was seen gone {}", c.task, counted(c.seen, "time")));
+        lines.push(format!("the supervisor of {} was found gone {}", c.task, counted(c.seen, "time")));
     }
     if let Some(since) = &s.reconcile.stale_since {
-        lines.push(format!("board statuses are stale since {}", view.local(since)));
+        lines.push(format!("board statuses have been stale since {}", view.local(since)));
     }
     for t in &s.reconcile.throttled {
         lines.push(format!("the board of {} asked to wait until {}", t.project, view.local(&t.until)));
     }
     for o in &s.reconcile.intents_off {
-        lines.push(format!("{}: `{}` does not steer: {}", o.project, o.intent, clip(&o.why, LONG)));
+        lines.push(format!("{}: `{}` has no effect: {}", o.project, o.intent, clip(&o.why, LONG)));
     }
     for o in &s.outbox.sinks_off {
-        lines.push(format!("{} refuses, tried again every 15 minutes: {}", o.sink, clip(&o.why, LONG)));
+        lines.push(format!("{} refuses messages, retried every 15 minutes: {}", o.sink, clip(&o.why, LONG)));
     }
     for m in &s.outbox.messages {
         lines.push(format!("refused: {} {}: {}", m.task.as_deref().unwrap_or("-"), m.sink, clip(&m.error, LONG)));
@@ -79,8 +79,17 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
     lines
 }
 
+/// For whom notes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The operator: everything.
+    All,
+    /// Readers of the page: values of guard settings stay out.
+    Others,
+}
+
 /// Facts that need no action.
-pub fn notes(s: &Status, view: &View) -> Vec<String> {
+pub fn notes(s: &Status, view: &View, about: About) -> Vec<String> {
     let mut lines = Vec::new();
     for c in &s.confinement {
         match c.held.as_deref() {
@@ -97,18 +106,22 @@ pub fn notes(s: &Status, view: &View) -> Vec<String> {
     }
     for b in s.base.iter().filter(|b| b.state == BaseState::Running) {
         let (repo, at) = (&b.repo, at(&b.commit));
-        lines.push(format!("base of {repo}: setup and CI are tried{at}; `orch logs --base {repo}` shows it"));
+        lines.push(format!("base of {repo}: setup and CI are running{at}; `orch logs --base {repo}` shows it"));
     }
     for l in &s.merge_lease {
-        let alive = if l.alive { "" } else { ", with no process at work" };
+        let alive = if l.alive { "" } else { ", without a running process" };
         lines.push(format!("merge lease of {}: {}{alive}", l.repo, l.task.as_deref().unwrap_or("-")));
     }
     for w in &s.post_deploy.watches {
         lines.push(format!("watched in {}: {}", w.repo, w.task));
     }
-    if let Some(g) = &s.security.guard_change {
-        lines.push(format!("guard settings changed {}: {}", view.local(&g.at), guard_change(&g.detail)));
-    }
+    lines.extend(
+        match about {
+            About::All => s.security.guard_change.as_ref(),
+            About::Others => None,
+        }
+        .map(|g| format!("guard settings changed {}: {}", view.local(&g.at), guard_change(&g.detail))),
+    );
     if s.outbox.open > 0 {
         lines.push(format!("{} under way", counted(s.outbox.open, "message")));
     }

@@ -56,11 +56,11 @@ fn body(report: &ScanReport, out: &mut String) {
     let _ = writeln!(out, "**{}**: {}\n", report.verdict, headline(report));
     if report.reason == Some(ScanReason::Findings) && report.blocking().any(|f| f.kind == FindingKind::Secret) {
         out.push_str(
-            "Rotate first: a secret that was pushed is known. Revoke it where it was issued, then take it out. \
+            "Rotate first: a secret that was pushed is known. Revoke it where it was issued, then remove it. \
              Removing it in a later commit is not enough; the rework lands as one commit.\n\n",
         );
     }
-    for (title, lines) in [("Could not be believed", &report.errors), ("Warnings", &report.warnings)] {
+    for (title, lines) in [("Could not be trusted", &report.errors), ("Warnings", &report.warnings)] {
         if !lines.is_empty() {
             let _ = writeln!(out, "## {title}\n");
             for line in lines {
@@ -115,7 +115,7 @@ fn body(report: &ScanReport, out: &mut String) {
         SecretPass::Believed(f) => {
             let _ = writeln!(
                 out,
-                "- secrets: gitleaks {}, {} rules ({}), {} commits read (expected {} to {}; merges by {}), {} file contents and {} raw commits and tags read again in plain form; planted control found by {}",
+                "- secrets: gitleaks {}, {} rules ({}), {} commits read (expected {} to {}; merges by {}), {} file contents and {} raw commits and tags also read in plain form; planted control found by {}",
                 f.scanner_version,
                 f.rules,
                 cell(&f.config),
@@ -132,12 +132,12 @@ fn body(report: &ScanReport, out: &mut String) {
                     writeln!(out, "- {} findings are covered by the project's own path allow-list", f.allowed_by_path);
             }
         }
-        SecretPass::ToolError { .. } => out.push_str("- secrets: the scanner could not look\n"),
+        SecretPass::ToolError { .. } => out.push_str("- secrets: the scanner could not run\n"),
     }
     if !report.scan.audit_enabled {
         out.push_str("- dependencies: the audit is switched off\n");
     } else if report.scan.audits.is_empty() {
-        out.push_str("- dependencies: no manifest or lock file of an ecosystem known here\n");
+        out.push_str("- dependencies: no manifest or lock file of a known ecosystem\n");
     }
     for a in &report.scan.audits {
         let _ = writeln!(out, "- dependencies: {}", cell(&audit_line(a)));
@@ -176,10 +176,10 @@ pub fn headline(report: &ScanReport) -> String {
             format!("{n} finding{} to fix", if n == 1 { "" } else { "s" })
         }
         (ScanVerdict::Fail, Some(ScanReason::ToolError) | None) => {
-            "the scanner could not look, so nothing is known; run it again".to_owned()
+            "the scanner could not run, so nothing is known; run it again".to_owned()
         }
         (ScanVerdict::Fail, Some(ScanReason::FeedUnreachable)) => {
-            "an advisory source could not be believed and the audit fails closed".to_owned()
+            "an advisory source could not be trusted, and the audit fails closed".to_owned()
         }
     }
 }
@@ -236,6 +236,16 @@ fn cell(text: &str) -> String {
 
 fn code(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("`{}`", text.replace(['`', '|'], "")) }
+}
+
+/// Place and rule of each blocking finding in what [`text`] wrote: a page shows no preview and no fingerprint.
+pub fn places(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| {
+        let found = line.trim().strip_prefix(FindingStatus::Blocking.as_str())?.trim_start();
+        let (_, rest) = found.split_once(' ')?;
+        let mut parts = rest.trim_start().split("  ");
+        Some((parts.next()?, parts.next()?))
+    })
 }
 
 /// Plain text for a terminal.
@@ -570,6 +580,16 @@ mod tests {
         }
         assert_eq!(map["findings"][0]["waived"], false);
         assert_eq!(map["findings"][1]["waived"], true);
+    }
+
+    /// A page of the task's findings names places, and neither previews nor fingerprints.
+    #[test]
+    fn what_blocks_is_found_again_in_the_text_of_a_report() {
+        let shown = text(&report());
+        let places: Vec<(&str, &str)> = places(&shown).collect();
+        let blocking: Vec<String> = report().blocking().map(place).collect();
+        assert_eq!(places.iter().map(|(p, _)| *p).collect::<Vec<_>>(), blocking);
+        assert!(!blocking.is_empty());
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn of_work(event: &str, left: &mut Left<'_>) -> Option<String> {
         }
         "base_tried" => {
             left.drop(&["repo"]);
-            format!("the base {} was tried: {}", left.take("commit"), left.take("state"))
+            format!("the base {} was checked: {}", left.take("commit"), left.take("state"))
         }
         _ => return None,
     })

@@ -82,13 +82,13 @@ pub fn all_clean(record: &WatchRecord) -> Option<usize> {
 /// at 95 %, a failure rate of up to 1 - 0.05^(1/n), about 3/n.
 pub fn proof(clean: usize, seconds: u64) -> String {
     if clean == 0 {
-        return "No clean probe: nothing is shown.".to_owned();
+        return "No clean probe: the watch shows nothing.".to_owned();
     }
     let bound = 100.0 * (1.0 - 0.05_f64.powf(1.0 / clean as f64));
     format!(
-        "{clean} clean probes and no failed one, over {seconds} s: with 95 % confidence at most {bound:.1} % of looks at such \
-         moments would fail. They do not show that it fails less often than that, nor anything about paths the health URLs do \
-         not take, load they did not see, or the time after the window."
+        "{clean} clean probes and no failed one, over {seconds} s: with 95 % confidence at most {bound:.1} % of such probes \
+         would fail. This says nothing about smaller failure rates, about code that the health URLs do not reach, about higher \
+         load, or about the time after the window."
     )
 }
 
@@ -209,6 +209,6 @@ mod tests {
     #[test]
     fn the_rule_of_three() {
         assert!(proof(100, 900).contains("at most 3.0 %"));
-        assert!(proof(0, 900).contains("nothing is shown"));
+        assert!(proof(0, 900).contains("the watch shows nothing"));
     }
 }

@@ -27,6 +27,7 @@ fn main() {
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["exit"] => {}
         ["read", db] => read(Path::new(db)),
+        ["look", folder] => look(Path::new(folder)),
         ["state", db, tasks, jobs] => state(Path::new(db), tasks.parse().unwrap(), jobs.parse().unwrap()),
         ["queue", queue, n, loops, way] => {
             println!("{:.0}", rate(queue, n.parse().unwrap(), loops.parse().unwrap(), way))
@@ -38,7 +39,7 @@ fn main() {
         ["confined", program, rounds] => confined(Path::new(program), rounds.parse().unwrap()),
         ["once", queue, db] => assert!(Queue::open(queue, Path::new(db)).claim_and_settle()),
         other => println!(
-            "baseline exit | read DB | state DB TASKS JOBS | queue orch|bare N LOOPS one|each | confined ORCH ROUNDS (got {other:?})"
+            "baseline exit | read DB | look FOLDER | state DB TASKS JOBS | queue orch|bare N LOOPS one|each | confined ORCH ROUNDS (got {other:?})"
         ),
     }
 }
@@ -49,6 +50,17 @@ fn read(db: &Path) {
     conn.execute_batch("PRAGMA mmap_size = 0; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;").unwrap();
     let n: i64 = conn.query_row("SELECT id FROM tasks ORDER BY id DESC LIMIT 1", [], |r| r.get(0)).unwrap();
     assert!(n > 0);
+}
+
+/// Asks for the state of each file of a folder, by as many threads as `orch` has: how else would a change show?
+fn look(folder: &Path) {
+    let names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let threads = std::thread::available_parallelism().unwrap().get().min(4);
+    std::thread::scope(|scope| {
+        for share in names.chunks(names.len().div_ceil(threads)) {
+            scope.spawn(|| assert!(share.iter().all(|path| path.symlink_metadata().is_ok())));
+        }
+    });
 }
 
 /// Adds so many finished tasks, and so many finished jobs in equal shares, as `orch` itself writes them: each move is one

@@ -7,11 +7,14 @@ use serde_json::json;
 
 /// Ways in which an agent may start a program so that nothing of its run seems to be left.
 const WAYS: [(&str, &str); 6] = [
-    ("plainly", "\"$O\" \"$@\" --config \"$C\" --json >> \"$D/said\" 2>&1; echo \"$w $1 $?\" >> \"$D/codes\""),
+    ("directly", "\"$O\" \"$@\" --config \"$C\" --json >> \"$D/said\" 2>&1; echo \"$w $1 $?\" >> \"$D/codes\""),
     ("setsid", "setsid -w \"$O\" \"$@\" --config \"$C\" --json >> \"$D/said\" 2>&1; echo \"$w $1 $?\" >> \"$D/codes\""),
-    ("env", "env -i \"$O\" \"$@\" --config \"$C\" --json >> \"$D/said\" 2>&1; echo \"$w $1 $?\" >> \"$D/codes\""),
     (
-        "mark",
+        "empty-environment",
+        "env -i \"$O\" \"$@\" --config \"$C\" --json >> \"$D/said\" 2>&1; echo \"$w $1 $?\" >> \"$D/codes\"",
+    ),
+    (
+        "forged-mark",
         "ORCH_RUN=0-0 \"$O\" \"$@\" --config \"$C\" --json >> \"$D/said\" 2>&1; echo \"$w $1 $?\" >> \"$D/codes\"",
     ),
     (
@@ -37,7 +40,7 @@ fn an_agent_changes_nothing_by_calling_orch_whatever_it_does_to_seem_outside() {
     for (way, command) in WAYS {
         attack.push_str(&format!("w={way}\ntry() {{ {command}; }}\n"));
         let orders: &[&str] = match way {
-            "plainly" => &[
+            "directly" => &[
                 "advance ORCH-2 --approve",
                 "advance ORCH-2 --reject no",
                 "advance",
@@ -83,7 +86,7 @@ fn an_agent_changes_nothing_by_calling_orch_whatever_it_does_to_seem_outside() {
     assert!(said.contains("from inside run"), "{said}");
     assert!(codes.contains("reads status 0") && codes.contains("reads lease 0"), "{codes}");
     for (way, _) in WAYS {
-        attacks::seen("acts of people", &format!("call orch from inside a run: {way}"), Held::Any, false);
+        attacks::seen("commands for people only", &format!("call orch from inside a run: {way}"), Held::Any, false);
     }
     assert!(house.events("halted").is_empty() && house.events("stop_requested").is_empty());
     // The same from outside is a person's, and recorded as such.

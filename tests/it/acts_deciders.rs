@@ -13,8 +13,7 @@ fn me() -> String {
 }
 
 fn why(w: &World) -> String {
-    let sql = "SELECT reason FROM intents WHERE state = 'dismissed' ORDER BY id DESC LIMIT 1";
-    w.db().unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    w.table("intents").with("state", "dismissed").last("reason")
 }
 
 #[test]
@@ -30,9 +29,7 @@ fn only_a_listed_user_starts_work_and_a_label_of_anybody_else_is_text() {
     let w = Plan::new().auto().project(&board(&me())).build();
     let key = w.auto("Mine");
     assert_eq!(w.rest(&key).stage, "done", "{}", w.dump());
-    let by = "SELECT json_extract(detail, '$.by.user') FROM audit WHERE event = 'task_created'";
-    let user: Option<String> = w.db().unwrap().query_row(by, [], |row| row.get(0)).unwrap();
-    assert_eq!(user.as_deref(), Some(me().as_str()));
+    assert_eq!(w.table("audit").with("event", "task_created").one("detail/by/user"), me());
 }
 
 #[test]
@@ -45,7 +42,7 @@ fn a_later_edit_is_shown_and_reaches_no_prompt() {
     let text = std::fs::read_to_string(&path).unwrap().replace("First words", "Other words");
     std::fs::write(&path, text).unwrap();
     w.tick();
-    w.drive("the edit was read", |w| w.say(&["explain", &key]).out.contains("edited since it was taken"));
+    w.drive("the edit was read", |w| w.say(&["explain", &key]).out.contains("edited since it was picked up"));
     // A step's own work is not reported as waiting in the queue.
     let said = w.run(&["advance", &key, "--approve"]).code(0).out.clone();
     assert!(said.contains("\"job_started\"") && !said.contains("\"queued\""), "{said}");

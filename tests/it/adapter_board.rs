@@ -208,7 +208,7 @@ fn contract_a_comment_is_said_once_per_marker() {
 }
 
 #[test]
-fn contract_what_a_person_takes_away_is_gone_and_is_not_written() {
+fn contract_an_item_that_a_person_deletes_is_gone_and_is_not_written() {
     on_every_board(|place| {
         let (board, name) = (place.board(), place.name);
         board.prepare().unwrap();

@@ -214,7 +214,7 @@ fn gh_2_a_list_that_is_as_it_was_costs_one_request_and_gives_nothing() {
 }
 
 #[test]
-fn gh_2_a_long_list_goes_on_where_a_limit_ended_it_and_the_reserve_is_kept() {
+fn gh_2_a_long_list_continues_where_a_limit_cut_it_and_the_reserve_is_kept() {
     let scene = Scene::new();
     let board = scene.board(None);
     let all = resolved(board.as_ref());

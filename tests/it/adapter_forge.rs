@@ -472,7 +472,7 @@ fn every_row_of_the_merge_table() {
 }
 
 #[test]
-fn a_merge_says_what_it_wants_and_nothing_more() {
+fn a_merge_request_names_what_it_needs_and_nothing_more() {
     let scene = Scene::new();
     let forge = gitea(&scene.fake, MergeMethod::Rebase, MergeVia::Forge);
     let number = scene.opened(forge.as_ref());

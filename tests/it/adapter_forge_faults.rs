@@ -263,7 +263,7 @@ fn two_openers_at_once_end_with_one_pull_request() {
 }
 
 #[test]
-fn lists_of_an_odd_shape_are_errors_and_not_empty() {
+fn lists_of_an_unexpected_form_are_errors_and_not_empty() {
     let scene = Scene::new();
     let forge = forge(&scene.fake.url(), PATIENT);
     let odd = [json!({"message": "hm"}), json!("x"), json!([{"no": "id"}]), json!([{"id": 1}]), json!([[1]])];

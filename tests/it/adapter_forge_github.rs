@@ -398,7 +398,7 @@ fn gh_1_an_app_buys_a_token_keeps_it_for_all_and_renews_it_in_time() {
     assert_eq!(scene.hub.data().app_tokens.len(), 5);
     std::fs::remove_file(&file).unwrap();
     let said = format!("{:?}", forge(app("no key")).pull(1));
-    assert!(said.contains("app.key holds no RSA private key"), "{said}");
+    assert!(said.contains("app.key contains no RSA private key"), "{said}");
 }
 
 /// One call, and which of its requests gets the fault.

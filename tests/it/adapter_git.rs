@@ -164,7 +164,7 @@ fn a_lease_holds_although_a_fetch_moved_the_tracking_ref() {
 }
 
 #[test]
-fn rule_31_a_lease_does_not_make_a_branch_again_that_another_hand_deleted() {
+fn rule_31_a_lease_does_not_recreate_a_branch_that_somebody_deleted() {
     let world = World::new();
     let mirror = world.mirror();
     let base = head(&world.person());

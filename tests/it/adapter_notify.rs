@@ -176,7 +176,7 @@ fn a_card_of_two_days_is_edited_to_one_line_and_continued() {
 }
 
 #[test]
-fn a_card_that_a_person_deleted_is_sent_anew() {
+fn a_card_that_a_person_deleted_is_sent_again() {
     let fake = Fake::start();
     let mut task = Task::new(&fake, CardMode::Edit);
     task.show(&data(Stage::Analysis));
@@ -377,7 +377,7 @@ fn an_alert_rings_where_a_person_is_asked_and_a_repeat_says_so() {
     let sent = fake.take();
     assert_eq!(sent.len(), 2);
     assert!(sent.iter().all(|m| !m.silent && m.text.contains("a <b>")));
-    assert!(!sent[0].text.contains("repeat") && sent[1].text.contains("may be a repeat"));
+    assert!(!sent[0].text.contains("repeat") && sent[1].text.contains("may be a duplicate"));
 
     let quiet = alert::alert(AlertKind::Cancelled, &AlertData::default(), Locale::Ru);
     let kind = AlertKind::Cancelled;
@@ -401,7 +401,7 @@ fn a_chat_that_takes_nothing_switches_the_sink_off() {
 }
 
 #[test]
-fn a_wrong_token_is_told_and_never_shown() {
+fn a_wrong_token_is_reported_and_never_shown() {
     let fake = Fake::start();
     let config =
         TelegramConfig { api_base: &fake.url(), chat_id: "-100123", thread_id: None, timeout: Duration::from_secs(5) };

@@ -65,7 +65,7 @@ fn a_command_gets_json_and_its_exit_code_decides() {
         (&got["silent"], &got["repeated"], &got["id"]),
         (&json!(false), &json!(true), &json!("alert/blocked/t7/1"))
     );
-    assert!(got["text"].as_str().unwrap().contains("may be a repeat"));
+    assert!(got["text"].as_str().unwrap().contains("may be a duplicate"));
 
     let mut task = Task { sink: Box::new(sink), mode: CardMode::Bump, stored: None, records: vec![], now: START };
     is_clean(&task.show(&data(Stage::Review)));
@@ -216,9 +216,9 @@ fn contract_an_alert_after_an_unknown_outcome_says_that_it_may_be_a_repeat() {
     on_every_notifier(|name, sink, holds| {
         is_clean(&told(sink.as_ref(), false));
         let first = holds().concat();
-        assert!(first.contains("a <b>") && !first.contains("may be a repeat"), "{name}: {first}");
+        assert!(first.contains("a <b>") && !first.contains("may be a duplicate"), "{name}: {first}");
         is_clean(&told(sink.as_ref(), true));
-        assert!(holds().concat().contains("may be a repeat"), "{name}");
+        assert!(holds().concat().contains("may be a duplicate"), "{name}");
         assert_eq!(sink.chat().is_some(), name == "telegram", "{name}");
     });
 }

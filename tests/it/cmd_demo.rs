@@ -58,7 +58,7 @@ fn the_story_is_shown_and_true() {
         "TEA-4  ↩  sent back by the security gate, try 2: tea:3: stripe-access-token",
         "a person sets “Confirm Deploy” on the board",
         "orch advance TEA-4 --confirm-deploy",
-        "its label autoDeploy says yes",
+        "its label autoDeploy answers",
         "watched after the deploy: healthy",
         "✓ nothing is left running",
         "TEA-4 Order more tea\nDone\n",

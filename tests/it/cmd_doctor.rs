@@ -66,7 +66,7 @@ fn said<'v>(checks: &'v [Value], level: &str, part: &str) -> &'v Value {
 }
 
 #[test]
-fn a_sound_place_is_well_and_nothing_is_made_there() {
+fn a_valid_folder_is_ok_and_stays_unchanged() {
     let dir = place(SOUND);
     let (code, checks) = examined(dir.path(), &[]);
     assert_eq!(code, 0, "{checks:#?}");
@@ -95,7 +95,7 @@ fn what_is_broken_is_named_with_its_way_out() {
     std::fs::write(dir.path().join("orch.yaml"), config).unwrap();
     let (code, checks) = examined(dir.path(), &env);
     assert_eq!(code, 3);
-    for part in ["no-gitleaks", "gone.git", "nobody.sh", "min_free_mb asks for 999999999"] {
+    for part in ["no-gitleaks", "gone.git", "nobody.sh", "min_free_mb requires 999999999"] {
         said(&checks, "failed", part);
     }
     said(&checks, "warning", "ORCH_SECURTY_GATE");

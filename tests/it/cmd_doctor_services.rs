@@ -60,7 +60,7 @@ fn plane_account_role_intents_and_fallbacks_are_reported() {
     let well = examined(&house);
     assert_eq!(well.code, 0, "{}", well.all);
     well.says("board", "ok", "as orch, role 15");
-    let shown = well.says("board", "ok", "shown by fallback");
+    let shown = well.says("board", "ok", "shown by another status");
     for part in ["Architecture as In Progress", "Testing as In Progress", "Monitoring after Deploy as Done"] {
         assert!(shown["message"].as_str().unwrap().contains(part), "{shown}");
     }
@@ -114,7 +114,7 @@ fn on_gitea(further: &[&str]) -> (House, FakeGitea) {
     (house, forge)
 }
 
-/// BND-1: a branch is pushed before it is judged, and runs there with whatever the default branch's workflows give it.
+/// BND-1: a branch is pushed before orch judges it, and runs there with whatever the default branch's workflows give it.
 #[test]
 fn bnd_1_what_a_forges_own_ci_gives_a_task_branch_is_reported() {
     let (house, forge) = on_gitea(&["ci: {required: false}"]);
@@ -138,9 +138,9 @@ fn bnd_1_what_a_forges_own_ci_gives_a_task_branch_is_reported() {
     house.orch(&["new", "One"]).fine();
     house.orch(&["tick"]);
     let report = examined(&house);
-    let ci = report.says("forge's CI", "warning", ".gitea/workflows/ci.yml runs a task's branch before it is judged");
+    let ci = report.says("forge's CI", "warning", ".gitea/workflows/ci.yml runs a task's branch before orch judges it");
     assert!(ci["message"].as_str().unwrap().contains("DEPLOY_KEY"), "{ci}");
-    report.says("forge's CI", "ok", ".github/workflows/release.yaml is not started by a task's branch");
+    report.says("forge's CI", "ok", ".github/workflows/release.yaml does not run for a task's branch");
     report.says("forge's CI", "warning", ".github/workflows/odd.yml can't be read");
     assert!(!report.levels("forge's CI").contains(&"failed".to_owned()));
     // A runner under this account, found by its name.
@@ -171,7 +171,7 @@ fn gitea_account_protection_and_statuses_are_reported() {
     forge.set_status(&head, "ci/test", "success");
     let well = examined(&house);
     well.says("protection", "ok", "main is protected");
-    well.says("ci", "ok", "asked for and seen: ci/test");
+    well.says("ci", "ok", "required and seen: ci/test");
     assert!(
         !["forge", "forge account", "repository", "protection", "ci"]
             .iter()
@@ -187,8 +187,8 @@ fn gitea_account_protection_and_statuses_are_reported() {
         rule.contexts.push("lint".into());
     }
     let warned = examined(&house);
-    warned.says("protection", "warning", "may get past the protection");
-    warned.says("protection", "warning", "asks for 2 approvals");
+    warned.says("protection", "warning", "can bypass the protection");
+    warned.says("protection", "warning", "requires 2 approvals");
     warned.says("protection", "warning", "lint");
     assert!(warned.levels("protection").iter().all(|l| l != "failed"), "{}", warned.all);
     // What would be refused at the very end is reported before anything begins.
@@ -200,7 +200,7 @@ fn gitea_account_protection_and_statuses_are_reported() {
     let shut = examined(&house);
     assert_eq!(shut.code, 3);
     shut.says("protection", "failed", "may not merge into main");
-    shut.says("protection", "warning", "asks for 1 approval,");
+    shut.says("protection", "warning", "requires 1 approval,");
     assert!(!shut.all.contains("may not push to main"), "nothing is pushed there: {}", shut.all);
     // An administrator, unless the rule binds them.
     {
@@ -210,7 +210,7 @@ fn gitea_account_protection_and_statuses_are_reported() {
     }
     let admin = examined(&house);
     admin.says("forge account", "warning", "administrator");
-    admin.says("protection", "warning", "may get past");
+    admin.says("protection", "warning", "can bypass");
     forge.data().rules[0].1.binds_admins = true;
     examined(&house).says("protection", "ok", "main is protected");
     {
@@ -243,7 +243,7 @@ fn gitea_a_token_without_a_scope_is_reported_before_the_first_task() {
     mute.says("forge", "ok", "bound to the tested head");
     mute.says("repository", "ok", "merge is enabled");
     mute.says("forge rights", "failed", "required=[write:issue]");
-    assert!(mute.all.contains("make a token with the scope write:issue"), "{}", mute.all);
+    assert!(mute.all.contains("create a token with the scope write:issue"), "{}", mute.all);
     forge.data().scopes = vec!["write:repository", "write:issue"];
     let nameless = examined(&house);
     assert_eq!(nameless.code, 0, "{}", nameless.all);
@@ -253,7 +253,7 @@ fn gitea_a_token_without_a_scope_is_reported_before_the_first_task() {
     forge.data().renamed = Some("team/renamed".into());
     let moved = examined(&house);
     moved.says("repository", "failed", "301");
-    assert!(moved.all.contains("it is at team/renamed now"), "{}", moved.all);
+    assert!(moved.all.contains("it moved to team/renamed"), "{}", moved.all);
     let mut data = forge.data();
     (data.renamed, data.pull_requests) = (None, false);
     drop(data);
@@ -282,7 +282,7 @@ fn rule_2_doctor_proposes_the_statuses_that_could_be_required() {
         forge.set_status(&head, context, "success");
     }
     let chart = examined(&house);
-    let said = chart.says("ci", "warning", "no status has to be green");
+    let said = chart.says("ci", "warning", "no status is required");
     assert_eq!(said["fix"], "ci: {contexts: [\"ci/test\", \"lint\"]}");
 }
 
@@ -292,12 +292,12 @@ fn rule_2_doctor_proposes_the_statuses_that_could_be_required() {
 fn rule_2_doctor_warns_of_a_status_that_only_a_push_was_seen_to_get() {
     let (house, forge) = on_gitea(&["ci: {contexts: ['CI / test (push)']}"]);
     forge.set_status(&raw(&house.remote(), &["rev-parse", "main"]), "CI / test (push)", "success");
-    examined(&house).says("ci", "warning", "seen on the default branch alone: CI / test (push)");
+    examined(&house).says("ci", "warning", "seen only on the default branch: CI / test (push)");
     raw(&house.remote(), &["branch", "feature/x", "main"]);
     let tip = crate::support::gitea::commit_on(&house.remote(), "feature/x", "more");
     forge.data().add_pull("feature/x", "main", "x", "");
     forge.set_status(&tip, "CI / test (push)", "success");
-    examined(&house).says("ci", "ok", "asked for and seen");
+    examined(&house).says("ci", "ok", "required and seen");
 }
 
 #[test]
@@ -361,15 +361,15 @@ fn claude_version_and_flags_are_reported() {
 /// E4: a rule over the task branches that refuses the push, or a rebase's forced push, is reported before the first
 /// task.
 #[test]
-fn a_rule_over_the_task_branches_is_told() {
+fn a_rule_over_the_task_branches_is_reported() {
     let (house, forge) = on_gitea(&["ci: {required: false}"]);
     forge.data().admin = false;
-    examined(&house).says("task branches", "ok", "can be read by an administrator");
+    examined(&house).says("task branches", "ok", "only an administrator");
     forge.data().admin = true;
     examined(&house).says("task branches", "ok", "no rule blocks feature/ORCH-1-a-title");
     for (name, push, force, level, part) in [
         ("feature/**", true, false, "warning", "refuses the forced push"),
-        ("feature/*", false, false, "failed", "lets nobody push"),
+        ("feature/*", false, false, "failed", "allows nobody to push"),
         ("feature/**", true, true, "ok", "no rule blocks"),
         ("release/**", false, false, "ok", "no rule blocks"),
     ] {

@@ -5,10 +5,11 @@ use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::NewEvidence;
 use orch::model::board::Intent;
 use orch::model::evidence::EvidenceDetail;
+use orch::model::finding::{Finding, Origin};
+use orch::model::gate::Gate;
 use orch::model::ids::Sha;
 use orch::model::stage::Stage;
 use orch::model::task::EvidenceVerdict;
-use orch::model::task::Finding;
 
 #[test]
 fn the_gates_of_the_stage_are_shown_with_their_evidence() {
@@ -24,13 +25,13 @@ fn the_gates_of_the_stage_are_shown_with_their_evidence() {
             t.blocked_reason = Some("the same findings came back".into());
         });
         let row = NewEvidence {
-            gate: "review_verdict",
+            subject: Gate::ReviewVerdict.into(),
             run_id: None,
             sha: head,
             code_tree: "tree".into(),
             verdict: EvidenceVerdict::Fail,
             why: "REQUEST_CHANGES".into(),
-            detail: EvidenceDetail::code(vec![Finding { source: "review".into(), text: "no test".into() }], false),
+            detail: EvidenceDetail::code(vec![Finding { source: Origin::Review, text: "no test".into() }], false),
         };
         tx.add_evidence(&t, &row, 5).unwrap();
     });

@@ -58,7 +58,7 @@ fn it_finds_out_what_it_can_and_its_file_is_accepted() {
         assert!(config.contains(part), "{part}\n{config}");
     }
     assert!(!config.contains("hunter2") && !out.contains("hunter2"), "the credential was copied");
-    assert!(out.contains("held a credential"), "{out}");
+    assert!(out.contains("contained a credential"), "{out}");
     for file in [".config/orch/agents/analyst.md", ".config/orch/agents/deployer.md", ".gitleaks.toml"] {
         assert!(dir.path().join(file).is_file() && out.contains(&format!("wrote  {file}")), "{file}\n{out}");
     }
@@ -199,7 +199,7 @@ fn rule_2_init_proposes_the_statuses_of_recent_commits() {
     // Without a token nobody is asked, and the output says what it may be.
     let before = forge.log().len();
     let out = said(&orch(dir.path(), &["init"])).1;
-    assert!(out.contains("127.0.0.1: not known as a forge by its name") && out.contains("set GITEA_TOKEN"), "{out}");
+    assert!(out.contains("127.0.0.1: not a known forge") && out.contains("set GITEA_TOKEN"), "{out}");
     assert_eq!(forge.log().len(), before);
     assert_eq!(forge.writes().len(), 1, "the pull request of this test");
 }

@@ -1,6 +1,7 @@
 //! `orch init --try` and `orch doctor --fix` (ORD-2).
 
 use crate::support::git::raw;
+use crate::support::rows::Db;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -84,10 +85,7 @@ fn ord_2_what_passed_is_written_and_kept_as_the_verdict_of_its_commit() {
     assert_eq!(printed["proposed"]["ci"], serde_json::json!(["./ci.sh"]));
     let file = std::fs::read_to_string(printed["file"].as_str().unwrap()).unwrap();
     assert!(file.contains("\n    ci: {command: [\"./ci.sh\"]}"), "{file}");
-    let state = dir.path().join(".local/state/orch/orch.db");
-    let conn = rusqlite::Connection::open(state).unwrap();
-    let kept: i64 =
-        conn.query_row("SELECT count(*) FROM meta WHERE key LIKE 'base/passed/%'", [], |r| r.get(0)).unwrap();
+    let kept = Db::of(&dir.path().join(".local/state/orch")).table("meta").like("key", "base/passed/").len();
     assert_eq!(kept, 1);
 }
 

@@ -4,6 +4,7 @@ use crate::support::house;
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::NewEvidence;
 use orch::model::evidence::EvidenceDetail;
+use orch::model::gate::Subject;
 use orch::model::ids::Sha;
 use orch::model::run_end::{RunEnd, RunResult};
 use orch::model::stage::{Agent, JobKind, JobStatus, Stage};
@@ -74,7 +75,7 @@ fn output_and_prompt_of_a_run_are_shown() {
 fn a_run_that_has_just_begun_has_said_nothing_yet() {
     let world = world(&[(Stage::Analysis, Agent::Analyst), (Stage::Architecture, Agent::Architect)]);
     let (code, text, _) = world.orch(&["logs", "ORCH-1"]);
-    assert_eq!((code, text.lines().last()), (0, Some("# nothing said yet; -f waits for it")), "{text}");
+    assert_eq!((code, text.lines().last()), (0, Some("# no output yet; -f waits for it")), "{text}");
     let (code, printed) = world.json(&["logs", "ORCH-1"]);
     assert_eq!((code, &printed["logs"]), (0, &json!([])));
     // A run that ended should have logs; so should what it was sent.
@@ -120,13 +121,13 @@ fn the_timeline_is_the_audit_table() {
 #[test]
 fn past_gates_are_decided_again_from_their_rows() {
     let world = Seeded::new(ONE);
-    let row = |gate, verdict, n: &str| NewEvidence {
-        gate,
+    let row = |word, verdict, n: &str| NewEvidence {
+        subject: Subject::parse(word).unwrap(),
         run_id: None,
         sha: Sha::parse(&n.repeat(40)).unwrap(),
         code_tree: format!("tree{n}"),
         verdict,
-        why: format!("{gate} {verdict}"),
+        why: format!("{word} {verdict}"),
         detail: EvidenceDetail::Plain,
     };
     world.write(|tx| {
@@ -170,7 +171,7 @@ fn past_gates_are_decided_again_from_their_rows() {
 
 /// TRUST-4: a secret given to a runtime by reference is in no log, row, prompt or message, whatever the agent prints.
 #[test]
-fn trust_4_the_key_of_a_runtime_is_kept_nowhere_though_its_agent_prints_it() {
+fn trust_4_the_key_of_a_runtime_is_stored_nowhere_although_its_agent_prints_it() {
     let mut plan = house::Plan::short().top(
         "runtimes: {scripted: {kind: command, command: [./agent.sh], env: {KEY: {env: RUNTIME_KEY}, PART: {env: RUNTIME_PART}}}}",
     );

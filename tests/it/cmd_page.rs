@@ -2,9 +2,10 @@
 //! browser.
 
 use crate::support::seeded::{ONE, Seeded, change, task};
+use orch::model::finding::{Finding, Origin};
 use orch::model::ids::Sha;
 use orch::model::stage::Stage;
-use orch::model::task::{Finding, Waiting};
+use orch::model::task::Waiting;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -53,8 +54,8 @@ fn world(further: &str) -> Seeded {
             t.waiting_since = Some(5);
             t.head_sha = Some(head);
             t.findings = vec![Finding {
-                source: "security".into(),
-                text: "intro\nblocking high tea:3 stripe-token preview=sk_li… fp=12".into(),
+                source: Origin::Security,
+                text: "intro\nblocking        high     tea:3  stripe-token  preview=sk_li…  fingerprint 12".into(),
             }];
         });
         let why = format!("the log is in {state}");

@@ -1,7 +1,8 @@
 //! `orch shell` on the binary (BND-3): a person in a task's checkout, confined like its runs.
 
 use crate::support::git::raw;
-use crate::support::house::{House, Plan, TIMEOUT};
+use crate::support::house::{House, Plan};
+use crate::support::wait::TIMEOUT;
 use orch::model::task::Waiting;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
@@ -51,20 +52,21 @@ fn text(bytes: &[u8]) -> String {
 
 /// What is stored, row by row.
 fn rows(house: &House) -> Vec<String> {
-    let of = |table: &str, columns: &str| house.query(&format!("SELECT {columns} FROM {table} ORDER BY 1"));
-    let mut all = of("tasks", "id || stage || attempt || updated_at || COALESCE(head_sha, '')");
-    all.extend(of("audit", "seq || event"));
-    all.extend(of("jobs", "id || status"));
+    let of = |table: &str, columns: &[&str]| house.table(table).lines(columns);
+    let mut all = of("tasks", &["id", "stage", "attempt", "updated_at", "head_sha"]);
+    all.extend(of("audit", &["seq", "event"]));
+    all.extend(of("jobs", &["id", "status"]));
     all
 }
 
 fn is_held_like_a_run(engine: &str, held: bool) {
     let (house, key) = house(engine);
     // The supervisor continues to deliver after its run is settled.
-    let open = "SELECT id FROM outbox WHERE state = 'open' UNION ALL SELECT id FROM jobs WHERE status = 'running'";
     house.until("all is delivered", || {
         house.tick();
-        house.query(open).is_empty().then_some(())
+        (house.table("outbox").with("state", "open").is_empty()
+            && house.table("jobs").with("status", "running").is_empty())
+        .then_some(())
     });
     let before = rows(&house);
     let head = house.task(&key).unwrap().head_sha.unwrap();
@@ -175,7 +177,7 @@ fn bnd_6_a_shell_is_one_at_a_time_and_none_from_inside_a_run() {
     open.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
     let second = lines(&house, &key, "true\n");
     assert_eq!(second.status.code(), Some(4), "{}", text(&second.stderr));
-    assert!(text(&second.stderr).contains("open already"), "{}", text(&second.stderr));
+    assert!(text(&second.stderr).contains("already open"), "{}", text(&second.stderr));
     // A signal ends it, and nothing stays.
     let pid = rustix::process::Pid::from_child(&open);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -287,7 +289,7 @@ fn bnd_3_doctor_asks_inside_for_what_commands_begin_with() {
         let runs = of(&format!("runs {command}"));
         assert_eq!(runs["level"] == "ok", level == "ok", "{runs}");
         assert!(runs.to_string().contains("inside bubblewrap"), "{runs}");
-        assert!(of("limits").to_string().contains("measured once a second"), "{said}");
+        assert!(of("limits").to_string().contains("checked once a second"), "{said}");
         assert!(of("area_dir").to_string().contains("share a file system"), "{said}");
     }
     let left: Vec<_> = std::fs::read_dir(house.path("state-area"))

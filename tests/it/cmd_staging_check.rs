@@ -1,5 +1,6 @@
 //! `orch staging-check` alone, against real servers, commands and databases.
 
+use crate::support::rows::foreign;
 use crate::support::web::{Turn, Web};
 use serde_json::Value;
 use std::path::Path;
@@ -47,8 +48,7 @@ fn all_kinds_pass_against_the_real_thing_and_the_files_are_written() {
     )
     .unwrap();
     std::fs::set_permissions(&smoke, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let db = rusqlite::Connection::open(dir.path().join("staging.db")).unwrap();
-    db.execute_batch("create table t(a); insert into t values (1), (2)").unwrap();
+    foreign(&dir.path().join("staging.db"), 2);
     let out = orch(dir.path(), &["--strict", "--junit", "j.xml", "--report", "15-staging-log.md", "--task", "orch-4"]);
     let said = text(&out);
     assert_eq!(code(&out), 0, "{said}");
@@ -138,8 +138,7 @@ fn each_way_to_fail_is_seen() {
         wrong.url("/"),
         Web::nobody()
     ));
-    let db = rusqlite::Connection::open(dir.path().join(":memory:")).unwrap();
-    db.execute_batch("create table t(a)").unwrap();
+    foreign(&dir.path().join(":memory:"), 0);
     let start = std::time::Instant::now();
     let out = orch(dir.path(), &["--json"]);
     assert!(start.elapsed() < Duration::from_secs(30), "every wait is bounded");
@@ -179,12 +178,11 @@ fn a_check_is_tried_again_as_often_as_it_says() {
 #[test]
 fn a_query_that_writes_is_not_run() {
     let dir = with("  checks: [{id: S1, kind: sql, database: a.db, query: \"delete from t\"}]\n");
-    let db = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
-    db.execute_batch("create table t(a); insert into t values (1)").unwrap();
+    let db = foreign(&dir.path().join("a.db"), 1);
     let out = orch(dir.path(), &[]);
     assert_eq!(code(&out), 1);
     assert!(text(&out).contains("ERROR"));
-    assert_eq!(db.query_row("select count(*) from t", [], |r| r.get::<_, i64>(0)).unwrap(), 1);
+    assert_eq!(db.table("t").len(), 1);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use orch::cli::clock;
 use orch::engine::{Ctx, record};
 use orch::model::change::{Change, Move};
 use orch::model::evidence::EvidenceDetail;
+use orch::model::gate::Gate;
 use orch::model::ids::Sha;
 use orch::model::stage::{Agent, JobKind, Stage};
 use orch::model::task::{EvidenceVerdict, NewJob, Waiting};
@@ -91,7 +92,7 @@ fn what_holds_a_task_is_what_tick_says_holds_it() {
             t.in_serial = true;
         });
         let complete = NewEvidence {
-            gate: "analysis_complete",
+            subject: Gate::AnalysisComplete.into(),
             run_id: None,
             sha: Sha::parse(&"a".repeat(40)).unwrap(),
             code_tree: "tree".into(),
@@ -206,7 +207,7 @@ fn parked_messages_and_intents_that_are_off_are_shown() {
     assert_eq!(printed["outbox"]["messages"][0]["error"], "chat not found");
     assert_eq!(printed["reconcile"]["intents_off"][0]["intent"], "stop", "{}", printed["reconcile"]);
     let (_, text, _) = world.orch(&["status"]);
-    assert!(text.contains("refused: ORCH-1 card: chat not found") && text.contains("`stop` does not steer"), "{text}");
+    assert!(text.contains("refused: ORCH-1 card: chat not found") && text.contains("`stop` has no effect"), "{text}");
 }
 
 #[test]
@@ -241,15 +242,13 @@ fn rule_39_changed_guard_settings_are_alerted_once_with_variable_and_caller() {
     assert!(change["caller"].as_str().unwrap().starts_with("ann"), "{change}");
     let (_, text, _) = world.orch(&["status"]);
     assert!(text.contains("env ORCH_SECURITY_GATE_ENABLED") && text.contains("of ann"), "{text}");
-    let rows = |sql: &str| -> i64 {
-        let db = rusqlite::Connection::open(world.path().join("state/orch.db")).unwrap();
-        db.query_row(sql, [], |r| r.get(0)).unwrap()
+    let rows = || {
+        let alerts = world.table("outbox").like("key", "alert/guard_changed/").len();
+        (alerts, world.table("audit").with("event", "guard_changed").len())
     };
-    let alerts = "SELECT COUNT(*) FROM outbox WHERE key LIKE 'alert/guard_changed/%'";
-    let audit = "SELECT COUNT(*) FROM audit WHERE event = 'guard_changed'";
-    assert_eq!((rows(alerts), rows(audit)), (1, 1), "the same difference is told once");
+    assert_eq!(rows(), (1, 1), "the same difference is told once");
     tick(&[]);
-    assert_eq!((rows(alerts), rows(audit)), (2, 2), "back again is a difference, too");
+    assert_eq!(rows(), (2, 2), "back again is a difference, too");
     assert_eq!(world.orch(&["audit", "verify"]).0, 0);
 }
 
@@ -325,16 +324,14 @@ fn pipe_1_a_change_that_is_no_edge_is_refused_and_alerted_once() {
             tx.audit(1, Some(t.id), "before", &json!({}))?;
             record::change(tx, &mut row, Change::Move(Move::Finish { watch: false, at: 1 }), 1)
         });
-        ctx.fault(Some(&t), "moving the task on", &done.unwrap_err().into());
+        ctx.fault(Some(&t), "advancing the task", &done.unwrap_err().into());
     }
     assert!(
-        ctx.report.errors[0].message.contains("advance from created to done is no edge"),
+        ctx.report.errors[0].message.contains("advance from created to done is not an edge"),
         "{:?}",
         ctx.report.errors
     );
-    let db = rusqlite::Connection::open(world.path().join("state/orch.db")).unwrap();
-    let count = |sql: &str| db.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap();
-    assert_eq!(count("SELECT COUNT(*) FROM audit WHERE event = 'before'"), 0, "nothing of the transaction is kept");
-    assert_eq!(count("SELECT COUNT(*) FROM outbox WHERE sink = 'alert' AND payload LIKE '%is no edge%'"), 1);
+    assert!(world.table("audit").with("event", "before").is_empty(), "nothing of the transaction is kept");
+    assert_eq!(world.table("outbox").with("sink", "alert").like("payload", "is no edge").len(), 1);
     assert_eq!(ctx.task(t.id).unwrap(), t);
 }

@@ -28,7 +28,7 @@ fn sh(script: &str) -> [&str; 3] {
 }
 
 #[test]
-fn ordinary_work_goes_on_inside() {
+fn ordinary_work_continues_inside() {
     each(|place, engine| {
         let script = r#"set -eu
             cat > from-stdin; test "$(wc -c < from-stdin)" -eq 300000
@@ -227,12 +227,12 @@ fn hosts_are_reached_by_the_proxy_and_no_others() {
     for (network, target, why) in [
         (&hosts, other.as_str(), "not in confine.hosts"),
         (&hosts, "unlisted.invalid:443", "not in confine.hosts"),
-        (&Network::Internet, listed.as_str(), "is not on the internet or is this machine"),
-        (&Network::Internet, "[::ffff:127.0.0.1]:80", "is not on the internet or is this machine"),
+        (&Network::Internet, listed.as_str(), "is this machine, or not on the internet"),
+        (&Network::Internet, "[::ffff:127.0.0.1]:80", "is this machine, or not on the internet"),
         (&Network::Internet, "0177.0.0.1:80", "orch: refused"),
         (&Network::Internet, "2130706433:80", "orch: refused"),
-        (&Network::Internet, "localhost:80", "is not on the internet or is this machine"),
-        (&Network::Internet, "169.254.169.254:80", "is not on the internet or is this machine"),
+        (&Network::Internet, "localhost:80", "is this machine, or not on the internet"),
+        (&Network::Internet, "169.254.169.254:80", "is this machine, or not on the internet"),
     ] {
         let (out, err) = go(network, target, false);
         assert!(!out.contains(" 200 ") && !out.contains("heard"), "{target}: {out}");
@@ -259,7 +259,7 @@ fn whether_a_service_is_reached_is_asked_through_the_proxy() {
         confine::reaches(&place.probe().program, network, &host.parse().unwrap()).unwrap_err()
     };
     assert!(ask(&hosts, "unlisted.invalid:443").contains("not in confine.hosts"));
-    assert!(ask(&Network::Internet, &listed).contains("not on the internet or is this machine"));
+    assert!(ask(&Network::Internet, &listed).contains("this machine, or not on the internet"));
     // It is reached, but does not speak TLS.
     let said = ask(&hosts, &listed);
     assert!(said.contains("TLS with"), "{said}");

@@ -3,6 +3,7 @@
 
 use super::support::attacks::{self, Held};
 use super::support::pipe::{Pipe, Said, Setup};
+use super::support::procs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -54,11 +55,7 @@ impl World {
 
     fn outlives(&self) -> bool {
         let daemon = self.daemon();
-        let is = |p: std::fs::DirEntry| {
-            let line = std::fs::read(p.path().join("cmdline")).unwrap_or_default();
-            line.split(|b| *b == 0).any(|word| word == daemon.as_bytes())
-        };
-        std::fs::read_dir("/proc").unwrap().any(|p| p.is_ok_and(is))
+        procs::pids().any(|pid| procs::says(pid, &daemon))
     }
 }
 
@@ -118,9 +115,14 @@ fn world(confine: &str) -> World {
 
 fn records(held: Held, done: bool) {
     for attack in ATTACKS.lines().filter_map(|l| l.strip_prefix("  try ")) {
-        attacks::seen("from agent, setup and CI of a task", attack, held, done);
+        attacks::seen("from a task's agent, setup and CI", attack, held, done);
     }
-    attacks::seen("from agent, setup and CI of a task", "outlive the run, without mark and parent", held, false);
+    attacks::seen(
+        "from a task's agent, setup and CI",
+        "outlive the run, with a cleared environment and no parent",
+        held,
+        false,
+    );
 }
 
 fn released(pipe: &Pipe, key: &str) {
@@ -229,15 +231,18 @@ fn bnd_2_an_engine_that_only_its_probe_passes_holds_the_task_and_spends_nothing(
     std::fs::write(pipe.at("orch.yaml"), text).unwrap();
     std::fs::set_permissions(pipe.at("prompts"), std::fs::Permissions::from_mode(0o777)).unwrap();
     let key = pipe.item("Wait for the engine");
-    let runs = |p: &Pipe| p.rows("SELECT id FROM runs WHERE ended_at IS NOT NULL").len();
+    let runs = |p: &Pipe| p.table("runs").set("ended_at").len();
     pipe.until("the first run", |p| runs(p) >= 1);
     // It retries on its own, not at once, and later each time.
-    let waits =
-        |p: &Pipe| p.one("SELECT available_at - (SELECT MAX(ended_at) FROM runs) FROM jobs WHERE status = 'queued'");
+    let waits = |p: &Pipe| {
+        let number = |text: String| text.parse::<i64>().unwrap();
+        let ended = p.table("runs").set("ended_at").texts("ended_at").into_iter().map(number).max().unwrap();
+        number(p.table("jobs").with("status", "queued").one("available_at")) - ended
+    };
     let mut seen = Vec::new();
     for n in 2..=4 {
-        pipe.until("it is put back", |p| !p.rows("SELECT id FROM jobs WHERE status = 'queued'").is_empty());
-        seen.push(waits(&pipe).parse::<i64>().unwrap());
+        pipe.until("it is put back", |p| !p.table("jobs").with("status", "queued").is_empty());
+        seen.push(waits(&pipe));
         pipe.hurry();
         pipe.until("the next run", |p| runs(p) >= n);
     }
@@ -246,7 +251,7 @@ fn bnd_2_an_engine_that_only_its_probe_passes_holds_the_task_and_spends_nothing(
     assert_eq!(held["rule"], "environment", "{held}");
     assert!(held["why"].as_str().unwrap().contains("the engine is out of order"), "{held}");
     assert_eq!((pipe.of(&key, "attempt"), pipe.of(&key, "blocked_reason")), ("1".into(), String::new()));
-    assert_eq!(pipe.rows("SELECT id FROM jobs WHERE spent = 1"), Vec::<String>::new());
+    assert_eq!(pipe.table("jobs").with("spent", 1).texts("id"), Vec::<String>::new());
     assert_eq!(std::fs::read_dir(pipe.at("prompts")).unwrap().count(), 0, "the agent ran");
     put("EXEC");
     assert_eq!(pipe.orch(&["retry", &key]).code, 0);
@@ -270,7 +275,7 @@ fn bnd_2_without_an_engine_nothing_starts_nothing_is_spent_and_one_alert_says_wh
         let held = said.json()["skipped"].clone();
         assert!(held.as_array().unwrap().iter().any(|h| h["rule"] == "confinement"), "{}", said.all());
     }
-    assert_eq!(pipe.one("SELECT COUNT(*) FROM runs"), "0");
+    assert_eq!(pipe.table("runs").len().to_string(), "0");
     assert_eq!((pipe.of(&key, "stage"), pipe.of(&key, "attempt")), ("created".into(), "1".into()));
     assert_eq!(pipe.alerts(), ["confinement"], "one for the machine");
     let explained = pipe.orch(&["explain", &key]);

@@ -55,7 +55,7 @@ fn rule_37_a_directory_of_another_machine_is_refused() {
         assert_eq!(out.status.code(), Some(3));
         assert!(said(&out).contains("machine") && said(&out).contains("remove "), "{}", said(&out));
         let out = world.orch(&["status"]);
-        assert!(out.status.success() && said(&out).contains("no step works here"), "{}", said(&out));
+        assert!(out.status.success() && said(&out).contains("no step can run here"), "{}", said(&out));
     }
 }
 
@@ -64,16 +64,15 @@ fn a_database_that_is_broken_newer_or_not_ours_is_reported_and_left_alone() {
     let world = World::new(Plan::default());
     world.step(&["tick"]);
     let path = world.path("state/orch.db");
-    for (sql, message) in [
-        ("PRAGMA user_version = 9999", "newer orch"),
-        ("PRAGMA application_id = 5", "not orch's database"),
-        ("", "broken"),
+    for (head, message) in [
+        (Some(("user_version", 9999)), "newer orch"),
+        (Some(("application_id", 5)), "not orch's database"),
+        (None, "broken"),
     ] {
         let _ = std::fs::remove_file(world.path("state/orch.db-wal"));
-        if sql.is_empty() {
-            std::fs::write(&path, vec![7_u8; 8192]).unwrap();
-        } else {
-            rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        match head {
+            None => std::fs::write(&path, vec![7_u8; 8192]).unwrap(),
+            Some((name, to)) => drop(world.db().set_head(name, to)),
         }
         let before = std::fs::read(&path).unwrap();
         let begun = Instant::now();
@@ -82,8 +81,8 @@ fn a_database_that_is_broken_newer_or_not_ours_is_reported_and_left_alone() {
         assert!(said(&out).contains(message), "{}", said(&out));
         assert!(begun.elapsed() < Duration::from_secs(20));
         assert_eq!(std::fs::read(&path).unwrap(), before);
-        if sql.starts_with("PRAGMA user") {
-            rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 1").unwrap();
+        if head.is_some_and(|(name, _)| name == "user_version") {
+            world.db().set_head("user_version", 1);
         }
     }
 }
@@ -139,20 +138,14 @@ fn rule_36_a_supervisor_of_an_older_program_only_supervises_and_writes_the_exit(
         }
     };
     wait("the agent", &|| world.path("waits").exists());
-    let version = |n: i64| {
-        let db = rusqlite::Connection::open(world.path("state/orch.db")).unwrap();
-        db.busy_timeout(Duration::from_secs(20)).unwrap();
-        let kept = db.query_row("PRAGMA user_version", [], |r| r.get::<_, i64>(0)).unwrap();
-        db.pragma_update(None, "user_version", n).unwrap();
-        kept
-    };
+    let version = |n: i64| world.db().set_head("user_version", n);
     let ours = version(4711);
     std::fs::write(world.path("go"), "").unwrap();
     wait("the supervisor's end", &|| world.orch_processes().is_empty());
     let exit: serde_json::Value =
         serde_json::from_slice(&std::fs::read(world.path("state/runs/1/exit.json")).unwrap()).unwrap();
     assert_eq!((exit["run"].as_i64(), exit["exit"].as_i64()), (Some(1), Some(0)), "{exit}");
-    assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state = 'live'"), 1, "nothing of it is in the database");
+    assert_eq!(world.table("runs").with("state", "live").len(), 1, "nothing of it is in the database");
     for step in ["tick", "reap", "stop AA-1"] {
         let out = world.orch(&step.split(' ').collect::<Vec<_>>());
         assert_eq!(out.status.code(), Some(3), "{step}: {}", said(&out));

@@ -3,7 +3,7 @@
 //! locked or read-only, a full disk.
 
 use crate::support::crash::{Plan, World, kill, said};
-use rusqlite::Connection;
+use serde_json::Value;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,20 +36,12 @@ fn approval(world: &World) {
     world.chain_holds();
 }
 
-fn reaped(world: &World, tier: &str) -> i64 {
-    world.count(&format!(
-        "SELECT COUNT(*) FROM audit WHERE event = 'job_reaped' AND detail LIKE '%\"tier\":\"{tier}\"%'"
-    ))
+fn reaped(world: &World, tier: &str) -> usize {
+    world.table("audit").with("event", "job_reaped").like("detail", format!("\"tier\":\"{tier}\"")).len()
 }
 
 fn starts(world: &World) -> usize {
     world.lines("agents.log").iter().filter(|l| l.starts_with("start")).count()
-}
-
-fn writer(world: &World) -> Connection {
-    let db = Connection::open(world.path("state/orch.db")).unwrap();
-    db.busy_timeout(Duration::from_secs(20)).unwrap();
-    db
 }
 
 /// `(start ticks, state)` of a process.
@@ -62,12 +54,13 @@ fn stat(pid: u32) -> Option<(String, String)> {
 
 /// Records another process as the run's supervisor.
 fn identify(world: &World, pid: u32, ticks: Option<&str>) {
-    let db = writer(world);
-    let ticks = ticks.map_or_else(String::new, |t| format!(", '$.start_ticks', {t}"));
-    let n = db
-        .execute(&format!("UPDATE runs SET supervisor = json_set(supervisor, '$.pid', {pid}{ticks}), finalizer = NULL WHERE state = 'live'"), [])
-        .unwrap();
-    assert_eq!(n, 1);
+    let live = world.table("runs").with("state", "live");
+    assert_eq!(live.len(), 1);
+    live.put("supervisor/pid", pid);
+    live.put("finalizer", Value::Null);
+    if let Some(ticks) = ticks {
+        live.put("supervisor/start_ticks", ticks.parse::<i64>().unwrap());
+    }
 }
 
 /// Of this test, and of nothing else.
@@ -137,35 +130,20 @@ fn rule_20_a_death_that_lock_and_identity_prove_is_settled_at_the_first_check() 
     orphan(&world);
     let counts_after = |step: &str| {
         drop(world.orch(&[step]));
-        (world.count("SELECT dead_seen FROM runs WHERE id = 1"), reaped(&world, "dead"))
+        (world.table("runs").with("id", 1).one("dead_seen"), reaped(&world, "dead"))
     };
     // The identity is gone, and somebody has the lock.
     let lock = std::fs::File::open(world.path("state/runs/1/lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    assert_eq!(counts_after("reap"), (0, 0), "its lock is held");
+    assert_eq!(counts_after("reap"), ("0".to_owned(), 0), "its lock is held");
     drop(lock);
     // The lock is free, and the identity is alive.
     let other = Bystander::new();
     identify(&world, other.0.id(), Some(&stat(other.0.id()).unwrap().0));
-    assert_eq!(counts_after("tick"), (0, 0), "it lives");
+    assert_eq!(counts_after("tick"), ("0".to_owned(), 0), "it lives");
     drop(other);
     assert_eq!(counts_after("tick").1, 1, "{}", world.story());
     approval(&world);
-}
-
-/// The same row again under another number, with further columns set.
-fn copies(db: &Connection, table: &str, from: i64, n: i64, set: &[(&str, &str)]) {
-    let mut statement = db.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
-    let columns: Vec<String> = statement.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
-    let values: Vec<&str> =
-        columns.iter().map(|c| set.iter().find(|(name, _)| name == c).map_or(c.as_str(), |(_, sql)| *sql)).collect();
-    db.execute_batch(&format!(
-        "WITH RECURSIVE more(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < {n})
-         INSERT INTO {table} ({}) SELECT {} FROM more, {table} WHERE {table}.id = {from} AND n > 1;",
-        columns.join(", "),
-        values.join(", ")
-    ))
-    .unwrap();
 }
 
 #[test]
@@ -175,29 +153,15 @@ fn run_8_a_thousand_runs_that_live_do_not_hide_a_dead_one() {
     let mut other = Bystander::new();
     let ticks = stat(other.0.id()).unwrap().0;
     let living = format!("json_set(supervisor, '$.pid', {}, '$.start_ticks', {ticks})", other.0.id());
-    let db = writer(&world);
+    let db = world.db();
     // They come first: the dead run becomes the last of all.
-    db.execute_batch("PRAGMA foreign_keys = OFF; UPDATE runs SET id = 5000 WHERE id = 1;").unwrap();
-    let key = "'AA-' || (n + 100)";
-    copies(
-        &db,
-        "tasks",
-        1,
-        1000,
-        &[("id", "n + 100"), ("key", key), ("natural_key", key), ("item_id", key), ("branch", "NULL")],
-    );
-    copies(&db, "jobs", 1, 1000, &[("id", "n + 100"), ("task_id", "n + 100"), ("token", "'t' || n")]);
-    let run = [
-        ("id", "n + 100"),
-        ("job_id", "n + 100"),
-        ("task_id", "n + 100"),
-        ("token", "'t' || n"),
-        ("supervisor", living.as_str()),
-        ("finalizer", "NULL"),
-    ];
-    copies(&db, "runs", 5000, 1000, &run);
-    drop(db);
-    assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state = 'live'"), 1000);
+    world.table("runs").put("id", 5000);
+    let (id, key, token) = (("id", "n + 100"), "'AA-' || (n + 100)", ("token", "'t' || n"));
+    db.copies("tasks", 1, 999, &[id, ("key", key), ("natural_key", key), ("item_id", key), ("branch", "NULL")]);
+    db.copies("jobs", 1, 999, &[id, ("task_id", id.1), token]);
+    let actor = [("supervisor", living.as_str()), ("finalizer", "NULL")];
+    db.copies("runs", 5000, 999, &[id, ("job_id", id.1), ("task_id", id.1), token, actor[0], actor[1]]);
+    assert_eq!(world.table("runs").with("state", "live").len(), 1000);
     let begun = Instant::now();
     let mut checks: u32 = 0;
     wait("the reaping", || {
@@ -208,20 +172,15 @@ fn run_8_a_thousand_runs_that_live_do_not_hide_a_dead_one() {
     let each = begun.elapsed() / checks;
     println!("{checks} looks at 1000 runs, {} ms each", each.as_millis());
     assert!(each < Duration::from_secs(10), "a look took {each:?}");
-    assert_eq!(
-        world.count("SELECT COUNT(*) FROM runs WHERE state = 'live' AND id < 5000"),
-        999,
-        "a living one was reaped"
-    );
-    assert_eq!(world.count("SELECT COUNT(*) FROM audit WHERE event = 'job_reaped' AND detail LIKE '%5000%'"), 1);
+    assert_eq!(world.table("runs").with("state", "live").without("id", 5000).len(), 999, "a living one was reaped");
+    assert_eq!(world.table("audit").with("event", "job_reaped").like("detail", "5000").len(), 1);
     assert!(other.lives());
 }
 
 #[test]
 fn trust_2_a_database_that_stays_locked_is_reported_by_name_and_nothing_is_lost() {
     let world = waiting();
-    let db = writer(&world);
-    db.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let locked = world.db().locked();
     // The agent ends while nobody can write.
     std::fs::write(world.path("go"), "").unwrap();
     std::thread::scope(|scope| {
@@ -238,8 +197,8 @@ fn trust_2_a_database_that_stays_locked_is_reported_by_name_and_nothing_is_lost(
             });
         }
     });
-    assert_eq!(world.count("SELECT COUNT(*) FROM audit WHERE event = 'stop_requested'"), 0);
-    db.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(world.table("audit").with("event", "stop_requested").len(), 0);
+    drop(locked);
     approval(&world);
     assert!(starts(&world) <= 2, "{}", world.story());
 }
@@ -281,7 +240,7 @@ fn trust_2_a_read_only_state_directory_is_reported_and_left_unchanged() {
 
 /// RULE-38: a small file system of its own, filled to the last byte while an agent works; then there is space again.
 #[test]
-fn rule_38_on_a_full_disk_each_step_ends_and_with_room_all_goes_on() {
+fn rule_38_on_a_full_disk_each_step_ends_and_with_space_all_continues() {
     let mut world = World::new(Plan { nap: "0.01", ..Plan::default() });
     let state = world.path("state");
     std::fs::create_dir(&state).unwrap();
@@ -360,7 +319,7 @@ mod killed {
         let out = world.orch(&["tick"]);
         assert_eq!(out.status.code(), None, "it was to be killed: {}", said(&out));
         world.env.clear();
-        assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state = 'starting'"), 1, "{}", world.story());
+        assert_eq!(world.table("runs").with("state", "starting").len(), 1, "{}", world.story());
         assert_eq!(world.orch_processes(), Vec::<i32>::new());
         world
     }
@@ -371,7 +330,8 @@ mod killed {
         approval(&world);
         assert_eq!(starts(&world), 1, "{}", world.story());
         assert_eq!(reaped(&world, "unstarted"), 1);
-        assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE spent = 1 OR status = 'failed'"), 0);
+        let jobs = world.table("jobs");
+        assert!(jobs.clone().with("spent", 1).is_empty() && jobs.with("status", "failed").is_empty());
     }
 
     #[test]
@@ -389,9 +349,9 @@ mod killed {
         });
         let rows = |w: &World| {
             (
-                w.count("SELECT COALESCE(MAX(seq), 0) FROM audit"),
-                w.count("SELECT COUNT(*) FROM runs"),
-                w.count("SELECT COUNT(*) FROM jobs WHERE status = 'queued'"),
+                w.table("audit").last("seq"),
+                w.table("runs").len(),
+                w.table("jobs").with("status", "queued").len(),
                 starts(w),
             )
         };

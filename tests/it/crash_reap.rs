@@ -28,25 +28,8 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn reaped(world: &World, tier: &str) -> i64 {
-    world.count(&format!(
-        "SELECT COUNT(*) FROM audit WHERE event = 'job_reaped' AND detail LIKE '%\"tier\":\"{tier}\"%'"
-    ))
-}
-
-#[test]
-fn run_8_tier_1_a_dead_supervisors_agent_is_ended_before_the_stage_is_played_again() {
-    let world = hanging("development", "");
-    let supervisor = world.orch_processes();
-    assert_eq!(supervisor.len(), 1);
-    kill(supervisor[0]);
-    // Lock and identity prove it: the first check is enough (RULE-20).
-    drop(world.orch(&["reap"]));
-    assert_eq!(reaped(&world, "dead"), 1, "{}", world.story());
-    world.play_until("the next stage", BOUND, |w| w.task("AA-1").stage == "review" || w.task("AA-1").waiting.is_some());
-    assert_eq!(reaped(&world, "dead"), 1, "{}", world.story());
-    assert_eq!(world.lines("violations.log"), Vec::<String>::new());
-    assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE spent = 1"), 0, "a lost run spends nothing");
+fn reaped(world: &World, tier: &str) -> usize {
+    world.table("audit").with("event", "job_reaped").like("detail", format!("\"tier\":\"{tier}\"")).len()
 }
 
 #[test]
@@ -61,7 +44,7 @@ fn run_8_tier_3_an_overdue_run_is_ended_with_its_tree() {
         reaped(&world, "overdue") == 1
     });
     assert_eq!(
-        world.count("SELECT COUNT(*) FROM runs WHERE result = 'failed' AND result_why LIKE 'it ran longer%'"),
+        world.table("runs").with("result", "failed").like("result_why", "it ran longer").len(),
         1,
         "{}",
         world.story()
@@ -82,10 +65,10 @@ fn rule_21_a_live_finalizer_is_left_alone_and_a_dead_ones_work_is_taken_up_where
     drop(world.orch(&["tick"]));
     wait("the push", || world.path("pushing").exists());
     // Its exit is recorded, it has the finalizer, and the job runs until all is done: no verdict before the push.
-    let owned = "SELECT COUNT(*) FROM runs WHERE state = 'exited' AND finalizer = supervisor";
-    assert_eq!(world.count(owned), 1, "{}", world.story());
-    assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE status = 'running'"), 1);
-    assert_eq!(world.count("SELECT COUNT(*) FROM evidence"), 0, "the gate is asked after the push");
+    let exited = world.table("runs").with("state", "exited");
+    assert_eq!((exited.len(), exited.one("finalizer")), (1, exited.one("supervisor")), "{}", world.story());
+    assert_eq!(world.table("jobs").with("status", "running").len(), 1);
+    assert_eq!(world.table("evidence").len(), 0, "the gate is asked after the push");
     assert_eq!(world.task("AA-1").stage, "analysis");
     drop(world.orch(&["run-job", "1", "--finalize"]));
     for _ in 0..6 {
@@ -102,7 +85,7 @@ fn rule_21_a_live_finalizer_is_left_alone_and_a_dead_ones_work_is_taken_up_where
         starts,
         "the exit was recorded: the agent is not played again"
     );
-    assert_eq!(world.count("SELECT COUNT(*) FROM audit WHERE event = 'branch_pushed'"), 1, "{}", world.story());
+    assert_eq!(world.table("audit").with("event", "branch_pushed").len(), 1, "{}", world.story());
 }
 
 #[test]
@@ -123,11 +106,11 @@ fn run_4_a_claim_whose_tick_was_killed_goes_back_and_its_late_supervisor_starts_
     // A claim in the database whose supervisor never starts, by a process that is gone.
     drop(world.orch(&["tick"]));
     world.play_until("approval", BOUND, |w| w.task("AA-1").waiting.as_deref() == Some("approval"));
-    let runs = world.count("SELECT COUNT(*) FROM runs");
+    let runs = world.table("runs").len();
     let late = world.orch(&["run-job", "1"]);
     drop(late);
-    assert_eq!(world.count("SELECT COUNT(*) FROM runs"), runs);
-    assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state <> 'settled'"), 0);
+    assert_eq!(world.table("runs").len(), runs);
+    assert_eq!(world.table("runs").without("state", "settled").len(), 0);
 }
 
 #[test]
@@ -144,7 +127,7 @@ fn eight_processes_make_a_fresh_database_at_once() {
             let out = child.wait_with_output().unwrap();
             assert!(out.status.success(), "{}", said(&out));
         }
-        assert_eq!(world.db().query_row("PRAGMA integrity_check", [], |r| r.get::<_, String>(0)).unwrap(), "ok");
+        assert!(world.db().is_whole());
         world.chain_holds();
     }
 }
@@ -173,7 +156,7 @@ fn rule_33_a_jump_of_the_wall_clock_ends_no_run() {
             drop(world.orch(&["reap"]));
             drop(world.orch(&["tick"]));
         }
-        assert_eq!(world.count("SELECT COUNT(*) FROM audit WHERE event = 'job_reaped'"), 0, "{}", world.story());
+        assert_eq!(world.table("audit").with("event", "job_reaped").len(), 0, "{}", world.story());
         world.orch_processes().into_iter().for_each(kill);
         world.play_until("review", BOUND, |w| w.task("AA-1").stage != "development");
         assert_eq!(world.lines("violations.log"), Vec::<String>::new());
@@ -189,26 +172,19 @@ fn rule_21_settling_moving_and_the_next_job_are_one_transaction() {
         ..Plan::default()
     });
     world.step(&["tick"]);
-    let db = rusqlite::Connection::open(world.path("state/orch.db")).unwrap();
-    db.busy_timeout(Duration::from_secs(20)).unwrap();
-    db.execute_batch(
-        "CREATE TRIGGER no_next BEFORE INSERT ON jobs WHEN NEW.kind = 'agent' AND NEW.stage = 'review'
-         BEGIN SELECT RAISE(ABORT, 'no next job'); END",
-    )
-    .unwrap();
+    world.db().refuse("review");
     world.new_item("AA", "one thing");
     drop(world.orch(&["tick"]));
-    let settled =
-        |kind: &str| world.count(&format!("SELECT COUNT(*) FROM runs WHERE kind = '{kind}' AND state = 'settled'"));
+    let settled = |kind: &str| world.table("runs").with("kind", kind).with("state", "settled").len();
     wait("the CI's supervisor's end", || {
-        world.count("SELECT COUNT(*) FROM runs WHERE kind = 'ci' AND state <> 'starting'") == 1
+        world.table("runs").with("kind", "ci").without("state", "starting").len() == 1
             && world.orch_processes().is_empty()
     });
     assert_eq!((settled("agent"), settled("ci")), (1, 0), "{}", world.story());
-    assert_eq!(world.count("SELECT COUNT(*) FROM evidence WHERE gate = 'ci_green'"), 0);
-    assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE kind = 'ci' AND status = 'running'"), 1);
+    assert_eq!(world.table("evidence").with("gate", "ci_green").len(), 0);
+    assert_eq!(world.table("jobs").with("kind", "ci").with("status", "running").len(), 1);
     assert_eq!(world.task("AA-1").stage, "development");
-    db.execute_batch("DROP TRIGGER no_next").unwrap();
+    world.db().accept();
     world.play_until("the review", BOUND, |w| w.task("AA-1").waiting.is_some());
     assert_eq!(world.lines("agents.log").iter().filter(|l| l.starts_with("start")).count(), 2, "{}", world.story());
     assert_eq!(world.lines("violations.log"), Vec::<String>::new());

@@ -56,9 +56,9 @@ fn nothing_left(world: &World, key: &str) {
     assert_eq!(world.branches("AA"), ["main"], "the branch is left");
     assert!(!world.path(&format!("state-area/aa/{key}")).exists(), "the worktree is left");
     assert!(!world.path("state/sentinels/aa/merge-lease.json").exists(), "the lease's file is left");
-    assert_eq!(world.count("SELECT COUNT(*) FROM leases WHERE task_id IS NOT NULL"), 0);
-    assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE status IN ('queued', 'running')"), 0);
-    assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state <> 'settled'"), 0);
+    assert_eq!(world.table("leases").set("task_id").len(), 0);
+    assert_eq!(world.table("jobs").among("status", &["queued", "running"]).len(), 0);
+    assert_eq!(world.table("runs").without("state", "settled").len(), 0);
     assert_eq!(board_status(world, key), "Cancelled");
     world.chain_holds();
 }
@@ -82,8 +82,8 @@ fn run_9_a_stop_in_each_stage_leaves_no_process_branch_or_worktree() {
                 }
                 // Requested twice, reported once.
                 let told = || {
-                    world.count("SELECT COUNT(*) FROM outbox WHERE key LIKE '%cancel%'")
-                        + world.count("SELECT COUNT(*) FROM audit WHERE event IN ('stop_requested', 'task_cancelled')")
+                    world.table("outbox").like("key", "cancel").len()
+                        + world.table("audit").among("event", &["stop_requested", "task_cancelled"]).len()
                 };
                 let before = told();
                 assert!(world.orch(&["stop", "AA-1"]).status.success());
@@ -157,8 +157,8 @@ fn run_9_a_stop_during_a_deploy_waits_for_its_own_result() {
                     let out = world.orch(&["stop", "AA-1"]);
                     assert_eq!(out.status.code(), Some(4), "{}", said(&out));
                 }
-                assert_eq!(world.count("SELECT COUNT(*) FROM outbox WHERE key LIKE '%stop-deferred%'"), 1);
-                assert_eq!(world.count("SELECT COUNT(*) FROM outbox WHERE key LIKE 'alert/stop_deferred/%'"), 1);
+                assert_eq!(world.table("outbox").like("key", "stop-deferred").len(), 1);
+                assert_eq!(world.table("outbox").like("key", "alert/stop_deferred/").len(), 1);
                 assert_eq!(world.task("AA-1").stage, "deploy");
                 std::fs::write(world.path("go"), "").unwrap();
                 world.play_until("the end", BOUND, |w| ["done", "cancelled"].contains(&w.task("AA-1").stage.as_str()));
@@ -167,7 +167,7 @@ fn run_9_a_stop_during_a_deploy_waits_for_its_own_result() {
                 assert_eq!(board_status(&world, "AA-1"), status);
                 assert_eq!(world.deploys().get("AA-1"), Some(&1));
                 assert_eq!(world.merges("AA").get("AA-1"), Some(&1));
-                assert_eq!(world.count("SELECT COUNT(*) FROM leases WHERE task_id IS NOT NULL"), 0);
+                assert_eq!(world.table("leases").set("task_id").len(), 0);
             });
         }
     });
@@ -184,7 +184,7 @@ fn rule_17_a_half_done_stop_is_completed_and_a_late_supervisor_settles_nothing()
         let pid = rustix::process::Pid::from_raw(supervisors[0]).unwrap();
         let mut stop = world.command(&["stop", "AA-1"]).spawn().unwrap();
         let begun = Instant::now();
-        while world.count("SELECT COUNT(*) FROM jobs WHERE status = 'cancelled'") == 0 && begun.elapsed() < BOUND {
+        while world.table("jobs").with("status", "cancelled").is_empty() && begun.elapsed() < BOUND {
             std::thread::park_timeout(Duration::from_millis(1));
         }
         kill(i32::try_from(stop.id()).unwrap());
@@ -195,11 +195,8 @@ fn rule_17_a_half_done_stop_is_completed_and_a_late_supervisor_settles_nothing()
             w.task("AA-1").stage == "cancelled"
         });
         nothing_left(&world, "AA-1");
-        assert_eq!(
-            world.count("SELECT COUNT(*) FROM audit WHERE event = 'run_finished' AND detail LIKE '%\"review\"%'"),
-            0
-        );
-        assert_eq!(world.count("SELECT COUNT(*) FROM audit WHERE event = 'task_cancelled'"), 1);
+        assert_eq!(world.table("audit").with("event", "run_finished").like("detail", "\"review\"").len(), 0);
+        assert_eq!(world.table("audit").with("event", "task_cancelled").len(), 1);
     }
 }
 
@@ -209,10 +206,7 @@ fn rule_17_a_half_done_stop_is_completed_and_a_late_supervisor_settles_nothing()
 fn rule_16_an_abandoned_update_does_not_hold_a_stop_for_ever() {
     let world = World::new(Plan { nap: "0.01", ..Plan::default() });
     parked(&world, "confirm_deploy");
-    let db = rusqlite::Connection::open(world.path("state/orch.db")).unwrap();
-    db.busy_timeout(Duration::from_secs(20)).unwrap();
-    db.execute_batch("UPDATE tasks SET critical = 'update'").unwrap();
-    drop(db);
+    world.table("tasks").put("critical", "update");
     let out = world.orch(&["stop", "AA-1"]);
     assert!([Some(0), Some(4)].contains(&out.status.code()), "{}", said(&out));
     world.play_until("the end", BOUND, |w| w.task("AA-1").stage == "cancelled");
@@ -229,10 +223,9 @@ fn rule_16_a_retried_deploy_is_in_its_window_and_a_stop_waits_for_it() {
     while world.deploys().is_empty() && begun.elapsed() < BOUND {
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    let db = rusqlite::Connection::open(world.path("state/orch.db")).unwrap();
-    db.busy_timeout(Duration::from_secs(20)).unwrap();
-    db.execute_batch("UPDATE tasks SET blocked_reason = 'by hand', critical = NULL, critical_deploy = NULL").unwrap();
-    drop(db);
+    let none = || serde_json::Value::Null;
+    let blocked = [("blocked_reason", "by hand".into()), ("critical", none()), ("critical_deploy", none())];
+    world.table("tasks").put_all(&blocked);
     world.step(&["retry", "AA-1"]);
     let out = world.orch(&["stop", "AA-1"]);
     assert_eq!(out.status.code(), Some(4), "{}", said(&out));

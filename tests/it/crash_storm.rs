@@ -4,7 +4,8 @@
 //! `ORCH_STORM_SEED`, `ORCH_STORM_S` (seconds of storm), `ORCH_STORM_REST_S` (how long the rest may take),
 //! `ORCH_STORM_BARE=1` (the deploy command writes no result of its own): see `scripts/storm`.
 
-use crate::support::crash::{Dice, OWN_RESULT, Plan, TaskRow, World, kill};
+use crate::support::crash::{Dice, OWN_RESULT, Plan, World, kill};
+use crate::support::rows::Row;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,26 +26,25 @@ fn settled(world: &World, wanted: usize) -> bool {
     }
     let ended = |why: &String| !killed(why);
     tasks.len() == wanted
-        && world.count("SELECT COUNT(*) FROM runs WHERE state <> 'settled'") == 0
+        && world.table("runs").without("state", "settled").is_empty()
         && tasks.iter().all(|t| {
             t.blocked.as_ref().is_some_and(ended) || t.stage == "done" || t.stage == "cancelled" || is_frozen(world, t)
         })
 }
 
-fn is_frozen(world: &World, task: &TaskRow) -> bool {
+fn is_frozen(world: &World, task: &Row) -> bool {
     let repo = task.key[..2].to_lowercase();
     let unknown = world.tasks().iter().any(|t| {
         t.key != task.key
             && t.key[..2] == task.key[..2]
             && t.blocked.as_ref().is_some_and(|why| why.contains("unknown"))
     });
-    let queued = format!("SELECT COUNT(*) FROM jobs WHERE status = 'running' AND task_id = {}", task.id);
     // Its own block is lifted first, and then it does what it still can.
     task.blocked.is_none()
         && unknown
         && (task.stage == "created" || task.stage == "deploy-staging")
-        && world.count(&queued) == 0
-        && world.count(&format!("SELECT COUNT(*) FROM freezes WHERE repo = '{repo}'")) == 1
+        && world.table("jobs").with("status", "running").with("task_id", task.id).is_empty()
+        && world.table("freezes").with("repo", repo).len() == 1
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn storm_of_kills_over_four_tasks_in_two_repositories() {
             println!("storm: {} ended blocked: its deploy's result is unknown (ran {ran} times)", task.key);
             assert!(ran <= 1, "{task:?} deployed {ran} times\n{}", world.story());
             let repo = task.key[..2].to_lowercase();
-            assert_eq!(world.count(&format!("SELECT COUNT(*) FROM freezes WHERE repo = '{repo}'")), 1);
+            assert_eq!(world.table("freezes").with("repo", repo).len(), 1);
         } else if is_frozen(&world, &task) {
             println!("storm: {} waits in {} for its repository's freeze to be lifted", task.key, task.stage);
             assert_eq!((ran, world.merges(&task.key[..2]).get(&task.key)), (0, None), "{}", world.story());
@@ -130,8 +130,8 @@ fn storm_of_kills_over_four_tasks_in_two_repositories() {
         }
         assert_eq!(world.merges(&task.key[..2]).get(&task.key), Some(&1), "{}", world.story());
     }
-    assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE status = 'running'"), 0);
-    assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state <> 'settled'"), 0, "{}", world.story());
-    assert_eq!(world.count("SELECT COUNT(*) FROM leases WHERE task_id IS NOT NULL"), 0, "{}", world.story());
+    assert_eq!(world.table("jobs").with("status", "running").len(), 0);
+    assert_eq!(world.table("runs").without("state", "settled").len(), 0, "{}", world.story());
+    assert_eq!(world.table("leases").set("task_id").len(), 0, "{}", world.story());
     world.chain_holds();
 }

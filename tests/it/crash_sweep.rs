@@ -10,7 +10,7 @@
 
 use crate::support::crash::{Dice, Plan, World, said};
 use crate::support::web::{Turn, Web};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,16 +48,10 @@ struct Outcome {
     branches: Vec<String>,
     /// Status and comments on the board.
     board: Vec<String>,
-    frozen: i64,
+    frozen: usize,
 }
 
 fn outcome(world: &World) -> Outcome {
-    let db = world.db();
-    let list = |sql: &str| -> Vec<String> {
-        let mut statement = db.prepare(sql).unwrap();
-        let rows = statement.query_map([], |r| r.get::<_, String>(0)).unwrap();
-        rows.map(Result::unwrap).collect()
-    };
     let mut board = Vec::new();
     for entry in std::fs::read_dir(world.path("state/issues-aa")).unwrap() {
         let path = entry.unwrap().path();
@@ -76,15 +70,22 @@ fn outcome(world: &World) -> Outcome {
     }
     board.sort();
     Outcome {
-        tasks: list(
-            // A watch that lost its probes to a kill is honestly inconclusive (SHIP-6).
-            "SELECT key || ' ' || stage || ' attempt ' || attempt || ' watch ' || REPLACE(COALESCE(watch, '-'), 'inconclusive', 'healthy') || CASE WHEN blocked_reason IS NULL THEN '' ELSE ' blocked' END FROM tasks ORDER BY id",
-        ),
+        tasks: world
+            .tasks()
+            .iter()
+            .zip(world.table("tasks").texts("watch"))
+            .map(|(t, watch)| {
+                // A watch that lost its probes to a kill is honestly inconclusive (SHIP-6).
+                let watch = watch.replace("inconclusive", "healthy");
+                let blocked = if t.blocked.is_some() { " blocked" } else { "" };
+                format!("{} {} attempt {} watch {watch}{blocked}", t.key, t.stage, t.attempt)
+            })
+            .collect(),
         deploys: world.deploys(),
         merges: world.merges("AA"),
         branches: world.branches("AA"),
         board,
-        frozen: world.count("SELECT COUNT(*) FROM freezes"),
+        frozen: world.table("freezes").len(),
     }
 }
 
@@ -174,7 +175,7 @@ impl Scenario {
         let mut faults = String::new();
         let mut got = outcome(world);
         let mut want = base.clone();
-        let unknown = world.count("SELECT COUNT(*) FROM deploys WHERE state = 'settled' AND result = 'failed_unknown'");
+        let unknown = world.table("deploys").with("state", "settled").with("result", "failed_unknown").len();
         if unknown > 0 {
             // Started, no result: blocked and frozen, not repeated (SHIP-5).
             let ran = got.deploys.values().sum::<usize>();
@@ -193,13 +194,12 @@ impl Scenario {
         if got != want {
             writeln!(faults, "got  {got:?}\nwant {want:?}").unwrap();
         }
-        for (what, sql) in [
-            ("open runs", "SELECT COUNT(*) FROM runs WHERE state <> 'settled'"),
-            ("running jobs", "SELECT COUNT(*) FROM jobs WHERE status IN ('queued', 'running')"),
-            ("held leases", "SELECT COUNT(*) FROM leases WHERE task_id IS NOT NULL"),
-            ("open messages", "SELECT COUNT(*) FROM outbox WHERE state = 'open'"),
+        for (what, n) in [
+            ("open runs", world.table("runs").without("state", "settled").len()),
+            ("running jobs", world.table("jobs").among("status", &["queued", "running"]).len()),
+            ("held leases", world.table("leases").set("task_id").len()),
+            ("open messages", world.table("outbox").with("state", "open").len()),
         ] {
-            let n = world.count(sql);
             if n != 0 {
                 writeln!(faults, "{n} {what}").unwrap();
             }
@@ -237,10 +237,10 @@ impl Scenario {
 /// Nothing more will happen: ended, watched to the end, or blocked.
 fn over(world: &World) -> bool {
     let tasks = world.tasks();
-    let armed = world.count("SELECT COUNT(*) FROM tasks WHERE watch = 'armed'");
-    let open = world.count("SELECT COUNT(*) FROM outbox WHERE state = 'open'")
-        + world.count("SELECT COUNT(*) FROM runs WHERE state <> 'settled'");
-    let leases = world.count("SELECT COUNT(*) FROM leases WHERE task_id IS NOT NULL");
+    let armed = world.table("tasks").with("watch", "armed").len();
+    let open =
+        world.table("outbox").with("state", "open").len() + world.table("runs").without("state", "settled").len();
+    let leases = world.table("leases").set("task_id").len();
     !tasks.is_empty()
         && armed + open + leases == 0
         && tasks.iter().all(|t| t.blocked.is_some() || t.stage == "done" || t.stage == "cancelled")
@@ -269,8 +269,8 @@ fn every_point_swept_ends_as_undisturbed() {
         let base = outcome(&world);
         let faults = scenario.faults(&world, &base, "no point");
         assert!(faults.is_empty(), "undisturbed: {faults}");
-        let kinds = world.count("SELECT COUNT(DISTINCT kind) FROM journal");
-        assert!(points as i64 >= 2 * kinds, "{points} points for {kinds} kinds of action");
+        let kinds = world.table("journal").texts("kind").into_iter().collect::<BTreeSet<_>>().len();
+        assert!(points >= 2 * kinds, "{points} points for {kinds} kinds of action");
         let to = every().filter(|_| scenario.stop.is_none()).map_or(points as u64, |k| k.min(points as u64));
         let all: Vec<u64> = (from..=to).collect();
         let mut drawn = match one {

@@ -6,8 +6,8 @@ use crate::support::git::{World, head, person_git, raw, write};
 use orch::adapters::git::build::{Build, Built, Source};
 use orch::adapters::git::walk::{Around, Limits, Root};
 use orch::adapters::git::{CheckoutPlan, Mirror};
-use orch::model::ids::{RunId, Sha};
-use std::collections::{BTreeMap, BTreeSet};
+use orch::model::ids::Sha;
+use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -73,12 +73,12 @@ impl Scene {
             Around { base: &base, folder: "docs/work-items/K-1", left_out: &left_out, owner, limits, whole: false };
         let found = root.walk(&around).unwrap();
         let build = mirror.build().unwrap();
-        let source = Source { base: &base, root: &root, found: &found, seals: &BTreeMap::new(), limits };
+        let source = Source { base: &base, root: &root, found: &found, limits };
         let built = build.tree(&source).unwrap();
         before(&build, &built);
         if built.broken.is_empty() {
             let commit = build.commit(&built.tree, &self.start, "K-1: work", &World::author(), 1_700_000_000).unwrap();
-            mirror.import(&build, &commit, RunId(1)).unwrap();
+            mirror.import(&build, &commit).unwrap();
             assert_eq!(mirror.tree_of(&commit).unwrap(), built.tree);
             let again = build.commit(&built.tree, &self.start, "K-1: work", &World::author(), 1_700_000_000).unwrap();
             assert_eq!(commit, again, "a repeated build makes the same commit");
@@ -196,17 +196,17 @@ type Way = (&'static str, fn(&Path));
 fn rule_46_the_agents_history_is_evidence_of_nothing() {
     let ways: &[Way] = &[
         ("no commit", |_| ()),
-        ("commits", |d| drop(raw(d, &["commit", "-qam", "mine"]))),
-        ("amend", |d| drop(raw(d, &["commit", "-qa", "--amend", "-m", "amended"]))),
-        ("orphan", |d| {
+        ("commits of its own", |d| drop(raw(d, &["commit", "-qam", "mine"]))),
+        ("an amended commit", |d| drop(raw(d, &["commit", "-qa", "--amend", "-m", "amended"]))),
+        ("an orphan branch", |d| {
             raw(d, &["checkout", "-q", "--orphan", "x"]);
-            raw(d, &["commit", "-qam", "orphan"]);
+            raw(d, &["commit", "-qam", "an orphan branch"]);
         }),
-        ("detached", |d| {
+        ("a detached HEAD", |d| {
             raw(d, &["checkout", "-q", "--detach"]);
-            raw(d, &["commit", "-qam", "detached"]);
+            raw(d, &["commit", "-qam", "a detached HEAD"]);
         }),
-        ("rewritten", |d| {
+        ("rewritten history", |d| {
             raw(d, &["update-ref", "-d", "HEAD"]);
             raw(d, &["commit", "-qam", "root"]);
         }),
@@ -222,7 +222,7 @@ fn rule_46_the_agents_history_is_evidence_of_nothing() {
             write(d, b".git/info/grafts", &format!("{}\n", head(d)));
             write(d, b".git/shallow", &format!("{}\n", head(d)));
         }),
-        ("a commit with further headers and a signature", |d| {
+        ("a commit with additional headers and a signature", |d| {
             let (tree, parent) = (raw(d, &["write-tree"]), raw(d, &["rev-parse", "HEAD"]));
             let who = "x <x@x> 1700000000 +0000";
             let text = format!(
@@ -237,7 +237,7 @@ fn rule_46_the_agents_history_is_evidence_of_nothing() {
             raw(d, &["update-ref", "refs/hidden/x", "HEAD"]);
             raw(d, &["reset", "-q", "--mixed", "HEAD^"]);
         }),
-        ("an index that lies", |d| {
+        ("a false index", |d| {
             raw(d, &["update-index", "--assume-unchanged", "src/a"]);
             raw(d, &["update-index", "--force-remove", "README"]);
             raw(d, &["update-index", "--skip-worktree", "src/a"]);
@@ -246,11 +246,11 @@ fn rule_46_the_agents_history_is_evidence_of_nothing() {
             raw(d, &["config", "core.sparseCheckout", "true"]);
         }),
         ("no repository at all", |d| std::fs::remove_dir_all(d.join(".git")).unwrap()),
-        ("a repository elsewhere", |d| {
+        ("a repository in another place", |d| {
             std::fs::remove_dir_all(d.join(".git")).unwrap();
             std::fs::write(d.join(".git"), "gitdir: /nonexistent\n").unwrap();
         }),
-        ("a link for a repository", |d| {
+        ("a link in place of the repository", |d| {
             std::fs::rename(d.join(".git"), d.join("../moved")).unwrap();
             symlink("../moved", d.join(".git")).unwrap();
         }),
@@ -308,13 +308,13 @@ fn nothing_of_the_agents_is_ever_run() {
     assert!(!ran.exists(), "a program of the agent's ran");
     assert_eq!(scene.text(&built, "a.x"), "2\n");
     for what in RUNS {
-        report(&format!("have git run something: {what}"));
+        report(&format!("make git run a program: {what}"));
     }
 }
 
 /// What the test above plants.
 const RUNS: [&str; 6] =
-    ["filters", "hooks", "diff drivers", "a monitor of files", "an ssh command", "another work tree"];
+    ["filters", "hooks", "diff drivers", "a file system monitor", "an ssh command", "another work tree"];
 
 /// Records that an attack on git's handling of a checkout had no effect; no engine is involved.
 fn report(attack: &str) {
@@ -328,7 +328,7 @@ type Attack = (&'static str, fn(&Path), &'static str, &'static str);
 fn what_breaks_a_rule_is_named_with_its_path() {
     let cases: &[Attack] = &[
         ("an absolute link", |d| symlink("/etc/passwd", d.join("l")).unwrap(), "l", "absolute"),
-        ("a link that leaves", |d| symlink("../../x", d.join("src/l")).unwrap(), "src/l", "leaves"),
+        ("a link that leads out", |d| symlink("../../x", d.join("src/l")).unwrap(), "src/l", "leaves"),
         ("a link into .git", |d| symlink(".git/config", d.join("l")).unwrap(), "l", ".git"),
         (
             "a chain of links",
@@ -358,39 +358,39 @@ fn what_breaks_a_rule_is_named_with_its_path() {
         ("a FIFO as attributes", |d| mkfifo(&d.join("src/.gitattributes")), "src/.gitattributes", "FIFO"),
         ("a FIFO as ignore rules", |d| mkfifo(&d.join("src/.gitignore")), "src/.gitignore", "FIFO"),
         ("a socket", |d| drop(std::os::unix::net::UnixListener::bind(d.join("s")).unwrap()), "s", "socket"),
-        ("a sparse giant", |d| std::fs::File::create(d.join("big")).unwrap().set_len(1 << 40).unwrap(), "big", "MiB"),
         (
-            "a giant as ignore rules",
+            "a huge sparse file",
+            |d| std::fs::File::create(d.join("big")).unwrap().set_len(1 << 40).unwrap(),
+            "big",
+            "MiB",
+        ),
+        (
+            "a huge file as ignore rules",
             |d| std::fs::File::create(d.join(".gitignore")).unwrap().set_len(1 << 40).unwrap(),
             ".gitignore",
             "1 MiB",
         ),
         (
-            "a giant as attributes",
+            "a huge file as attributes",
             |d| std::fs::File::create(d.join(".gitattributes")).unwrap().set_len(1 << 40).unwrap(),
             ".gitattributes",
             "MiB",
         ),
         (
-            "two names that are one",
+            "two names that differ only in case",
             |d| {
                 write(d, b"Src/x", "1");
             },
             "src",
             "same name",
         ),
-        ("a name of git's", |d| write(d, b"sub/.GIT/config", "[core]"), "sub/.GIT", ".git"),
-        ("a short name of git's", |d| write(d, b"git~1", "x"), "git~1", ".git"),
-        ("another name of git's on NTFS", |d| write(d, b"sub/.git./x", "x"), "sub/.git.", ".git"),
-        ("another name of git's on HFS", |d| write(d, ".g\u{200c}it/x".as_bytes(), "x"), ".g\u{200c}it", ".git"),
+        ("a name that git reserves", |d| write(d, b"sub/.GIT/config", "[core]"), "sub/.GIT", ".git"),
+        ("a short (8.3) name of .git", |d| write(d, b"git~1", "x"), "git~1", ".git"),
+        ("an NTFS spelling of .git", |d| write(d, b"sub/.git./x", "x"), "sub/.git.", ".git"),
+        ("an HFS spelling of .git", |d| write(d, ".g\u{200c}it/x".as_bytes(), "x"), ".g\u{200c}it", ".git"),
+        ("an NTFS stream of .git", |d| write(d, b".git::$INDEX_ALLOCATION/x", "x"), ".git::$INDEX_ALLOCATION", ".git"),
         (
-            "a stream of git's on NTFS",
-            |d| write(d, b".git::$INDEX_ALLOCATION/x", "x"),
-            ".git::$INDEX_ALLOCATION",
-            ".git",
-        ),
-        (
-            "two names that are one on HFS",
+            "two names that HFS treats as one",
             |d| {
                 write(d, "sub/\u{e9}".as_bytes(), "1");
                 write(d, "sub/e\u{301}".as_bytes(), "2");
@@ -399,14 +399,19 @@ fn what_breaks_a_rule_is_named_with_its_path() {
             "same name",
         ),
         ("a name with a line break", |d| write(d, b"a\nb", "x"), "a\nb", "control"),
-        ("a name that is no text", |d| write(d, b"\xff\xfe", "x"), "\u{fffd}\u{fffd}", "UTF-8"),
+        ("a name that is not UTF-8", |d| write(d, b"\xff\xfe", "x"), "\u{fffd}\u{fffd}", "UTF-8"),
         (
             "attributes as a folder",
             |d| write(d, b"sub/.gitattributes/x", "x"),
             "sub/.gitattributes/x",
             ".gitattributes",
         ),
-        ("an encoding that can't be", |d| std::fs::write(d.join("x.u16"), b"odd").unwrap(), "x.u16", "gitattributes"),
+        (
+            "contents that do not match their encoding",
+            |d| std::fs::write(d.join("x.u16"), b"odd").unwrap(),
+            "x.u16",
+            "gitattributes",
+        ),
     ];
     for (case, attack, path, why) in cases {
         let scene =
@@ -416,7 +421,7 @@ fn what_breaks_a_rule_is_named_with_its_path() {
         let built = scene.built(&[]);
         let named = built.broken.iter().any(|b| b.path == *path && b.why.contains(why));
         assert!(named, "{case}: {:?}", built.broken);
-        report(&format!("get it landed: {case}"));
+        report(&format!("get it committed: {case}"));
         assert!(begun.elapsed() < Duration::from_secs(20), "{case}");
     }
 }
@@ -452,7 +457,7 @@ fn bnd_5_attributes_are_those_the_run_began_with() {
     assert_eq!(scene.text(&built, "ci.sh"), "exit +ADA-\n");
     assert_eq!(scene.text(&built, "src/b"), "$Id: planted $\r\n");
     assert_eq!(scene.text(&built, "a.t"), "1\r\n");
-    report("change attributes and encodings for this very commit");
+    report("change attributes and encodings for the same commit");
 }
 
 #[test]
@@ -493,7 +498,7 @@ fn a_repository_within_counts_as_files_and_is_named() {
     assert_eq!(Root::open(&scene.dir).unwrap().walk(&around).unwrap().nested, ["app"]);
     let built = scene.built(&[]);
     assert_eq!((built.broken.as_slice(), changed(&built)), (&[][..], vec!["app/main.rs"]));
-    report("hide files in a repository within");
+    report("hide files in a nested repository");
 }
 
 #[test]
@@ -522,7 +527,7 @@ fn a_submodule_stays_unless_its_work_tree_is_moved() {
     // Together with its URL: refused.
     scene.put(".gitmodules", "[submodule \"lib\"]\n\tpath = lib\n\turl = https://evil.example/x\n");
     assert!(scene.built(&[]).broken.iter().any(|b| b.path == "lib" && b.why.contains(".gitmodules")));
-    report("move a submodule together with where it comes from");
+    report("change a submodule and its URL together");
     // A new one is not a submodule: its files count as files.
     let other = Scene::plain();
     other.put("new/x", "1\n");
@@ -558,7 +563,7 @@ fn a_walk_is_bounded_in_number_depth_and_time() {
     for (limits, why) in [
         (Limits { names: 20, ..all }, "names"),
         (Limits { depth: 10, ..all }, "deeper"),
-        (Limits { time: Duration::ZERO, ..all }, "walk took"),
+        (Limits { time: Duration::ZERO, ..all }, "walk exceeded"),
         (Limits { file: 0, ..all }, "MiB"),
         (Limits { total: 10, ..all }, "MiB"),
     ] {
@@ -570,6 +575,32 @@ fn a_walk_is_bounded_in_number_depth_and_time() {
     let broken = scene.limited(&[], Limits { total: 110, ..all }).broken;
     let [one] = broken.as_slice() else { panic!("one file is to blame: {broken:?}") };
     assert!(one.path == "large" && one.why.contains("is the largest of "), "{one:?}");
+}
+
+#[test]
+fn the_packs_of_many_runs_become_few_and_a_large_run_is_fetched() {
+    let scene = Scene::plain();
+    scene.put("src/a", "one\n");
+    let first = scene.built(&[]);
+    let folder = scene.mirror.path().join("objects/pack");
+    let packs = || -> Vec<PathBuf> {
+        let all = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.extension().is_some_and(|e| e == "pack")).collect()
+    };
+    let pack = packs().pop().unwrap();
+    for n in 0..60 {
+        for ext in ["pack", "idx"] {
+            std::fs::copy(pack.with_extension(ext), folder.join(format!("pack-{n:040x}.{ext}"))).unwrap();
+        }
+    }
+    scene.put("src/a", "two\n");
+    let second = scene.judged(&scene.mirror, &[], Limits::default(), &mut |build, built| {
+        let commit = build.commit(&built.tree, &scene.start, "large", &World::author(), 1).unwrap();
+        scene.mirror.import_packed(build, &commit, 1).unwrap();
+        assert_eq!(scene.mirror.tree_of(&commit).unwrap(), built.tree);
+    });
+    assert!(packs().len() < 10, "{:?}", packs());
+    assert_eq!((scene.text(&first, "src/a"), scene.text(&second, "src/a")), ("one\n".into(), "two\n".into()));
 }
 
 #[test]
@@ -585,7 +616,7 @@ fn the_patch_of_a_run_is_the_difference_of_the_trees() {
         Around { base: &base, folder: "docs/work-items/K-1", left_out: &BTreeSet::new(), owner, limits, whole: false };
     let found = root.walk(&around).unwrap();
     let build = scene.mirror.build().unwrap();
-    let source = Source { base: &base, root: &root, found: &found, seals: &BTreeMap::new(), limits };
+    let source = Source { base: &base, root: &root, found: &found, limits };
     let built = build.tree(&source).unwrap();
     assert_eq!(built.broken.len(), 1);
     let to = scene.world.path("left.patch");

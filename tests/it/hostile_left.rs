@@ -14,7 +14,7 @@ fn first_then_clean(first: &str) -> String {
     let key = pipe.item("A task");
     pipe.until_stage(&key, "done");
     assert_eq!(pipe.remote(&["show", "main:w.txt"]).trim(), "work");
-    let ends = pipe.rows("SELECT reason FROM jobs WHERE reason IS NOT NULL ORDER BY id");
+    let ends = pipe.table("jobs").set("reason").texts("reason");
     ends.first().cloned().unwrap_or_else(|| panic!("{}", pipe.story()))
 }
 
@@ -36,9 +36,9 @@ fn bnd_5_a_walk_that_was_ended_takes_nothing_for_deleted() {
 #[test]
 fn bnd_5_a_checkout_that_a_run_removed_is_reported_as_such() {
     let said = first_then_clean("cd ..; rm -rf checkout");
-    assert!(said.contains("the folder of the checkout is gone"), "{said}");
+    assert!(said.contains("the checkout is gone"), "{said}");
     let said = first_then_clean("cd ..; rm -rf checkout; echo x > checkout");
-    assert!(said.contains("the folder of the checkout is gone"), "{said}");
+    assert!(said.contains("the checkout is gone"), "{said}");
 }
 
 /// R2: ignored files, and files in the home or the temporary folder, are gone when the judge begins.
@@ -53,7 +53,7 @@ fn bnd_1_nothing_that_an_agent_left_elsewhere_is_there_for_the_judge() {
     pipe.until_stage(&key, "done");
     assert_eq!((pipe.of(&key, "attempt"), pipe.remote(&["show", "main:w.txt"])), ("1".into(), "work".into()));
     for at in places {
-        attacks::seen("judges", &format!("leave a file for CI: {at}"), Held::Off, false);
+        attacks::seen("deceiving CI and deploys", &format!("leave a file for CI: {at}"), Held::Off, false);
     }
 }
 

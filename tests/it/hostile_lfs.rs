@@ -89,7 +89,7 @@ fn bnd_5_a_new_content_becomes_a_pointer_and_goes_to_the_remote_alone() {
     assert!(!elsewhere.path().join("lfs").exists(), "something went to another server");
     attacks::seen(
         "through git-lfs",
-        "send contents to a server that .lfsconfig or the checkout names",
+        "upload contents to a server named by .lfsconfig or the checkout",
         Held::Any,
         false,
     );
@@ -116,12 +116,12 @@ fn bnd_5_what_the_base_knows_stays_and_what_nobody_has_seen_is_refused() {
     assert_eq!((built.broken.as_slice(), changed(&built)), (&[][..], vec!["copy.bin", "moved.bin"]));
     let foreign = pointer(b"of another repository\n").text();
     let forged: [(&str, String); 6] = [
-        ("a pointer to a content of somebody else", foreign.clone()),
-        ("in an older spelling", foreign.replace("git-lfs.github.com/spec/v1", "hawser.github.com/spec/v1")),
-        ("with a further key", foreign.replace("oid", "ext-0-x sha256:00\noid")),
-        ("with blanks around", format!("{foreign}\n")),
-        ("a known one, spelled in another way", known.replace('\n', "\r\n")),
-        ("a known content with another size", known.replace("size 6", "size 7")),
+        ("a pointer to somebody else's content", foreign.clone()),
+        ("an older spelling", foreign.replace("git-lfs.github.com/spec/v1", "hawser.github.com/spec/v1")),
+        ("an additional key", foreign.replace("oid", "ext-0-x sha256:00\noid")),
+        ("surrounding blanks", format!("{foreign}\n")),
+        ("a known pointer in another spelling", known.replace('\n', "\r\n")),
+        ("known content with another size", known.replace("size 6", "size 7")),
     ];
     for (what, text) in &forged {
         scene.put("forged.bin", text);
@@ -132,7 +132,7 @@ fn bnd_5_what_the_base_knows_stays_and_what_nobody_has_seen_is_refused() {
         );
     }
     for (what, _) in &forged {
-        attacks::seen("through git-lfs", &format!("get a pointer landed: {what}"), Held::Any, false);
+        attacks::seen("through git-lfs", &format!("get a pointer committed: {what}"), Held::Any, false);
     }
     std::fs::remove_file(scene.dir.join("forged.bin")).unwrap();
     // The base's attributes count: the branch can neither remove its files from git-lfs, nor run anything of its own.
@@ -219,7 +219,7 @@ fn bnd_5_a_task_with_large_files_is_delivered_or_reported_with_the_cause() {
     with.until_stage(&key, "done");
     assert_eq!(with.remote(&["show", "main:new.bin"]), pointer(b"new content").text().trim());
     assert!(kept(&with.remote_dir(), b"new content") && !kept(&with.remote_dir(), b"x a-secret-of-the-operator"));
-    let ends = with.rows("SELECT reason FROM jobs WHERE reason IS NOT NULL ORDER BY id");
+    let ends = with.table("jobs").set("reason").texts("reason");
     assert!(ends[0].contains("new.bin (it holds the secret"), "{ends:?}");
     let doctor = |pipe: &Pipe| {
         let said = pipe.orch(&["doctor", "--json"]).json();
@@ -236,7 +236,7 @@ fn bnd_5_a_task_with_large_files_is_delivered_or_reported_with_the_cause() {
     }
     let without = pipe(Some(bare.path().to_owned()));
     let key = without.item("A large file");
-    let ends = |p: &Pipe| p.rows("SELECT reason FROM jobs WHERE reason IS NOT NULL ORDER BY id").join("\n");
+    let ends = |p: &Pipe| p.table("jobs").set("reason").texts("reason").join("\n");
     without.until("it is refused", |p| ends(p).contains("new.bin (it is kept by git-lfs, which is not installed here"));
     assert_eq!(without.of(&key, "landed_sha"), "");
     let said = doctor(&without);
@@ -261,7 +261,7 @@ fn ship_1_contents_of_git_lfs_are_scanned_as_files_are_and_a_missing_one_is_name
     assert_eq!(found, ["data.bin"], "{}", said.all());
     let warnings = said.json()["warnings"].to_string();
     assert!(
-        warnings.contains("gone.bin") && warnings.contains("not looked at") && !warnings.contains("data.bin"),
+        warnings.contains("gone.bin") && warnings.contains("not scanned") && !warnings.contains("data.bin"),
         "{warnings}"
     );
 }

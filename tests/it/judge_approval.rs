@@ -12,8 +12,7 @@ fn later_prompts_and_show_read_what_was_approved_and_a_changed_document_makes_th
     let branch = w.task(&key).branch.unwrap();
     let approved = w.git("orch", &["rev-parse", &format!("{branch}:{file}")]);
     w.run(&["advance", &key, "--approve"]).code(0);
-    let bound = "SELECT json_extract(detail, '$.blobs.\"02-requirements.md\"') FROM evidence WHERE gate = 'approved'";
-    let id: String = w.db().unwrap().query_row(bound, [], |row| row.get(0)).unwrap();
+    let id = w.table("evidence").with("gate", "approved").one("detail/blobs/02-requirements.md");
     assert_eq!(id, approved.trim());
     w.drive("the developer works", |w| w.path("plan/at.develop").exists());
     // Somebody else gives the agents other requirements, on the branch itself.
@@ -21,11 +20,9 @@ fn later_prompts_and_show_read_what_was_approved_and_a_changed_document_makes_th
     w.person("orch", &branch, &[(&file, &text)], "requirements");
     w.go("develop");
     w.drive("it waits for an approval again", |w| {
-        w.count("SELECT COUNT(*) FROM evidence WHERE gate = 'approved'") > 1
-            && w.task(&key).waiting.as_deref() == Some("approval")
+        w.table("evidence").with("gate", "approved").len() > 1 && w.task(&key).waiting.as_deref() == Some("approval")
     });
-    let why = "SELECT why FROM evidence WHERE gate = 'approved' ORDER BY id DESC LIMIT 1";
-    let why: String = w.db().unwrap().query_row(why, [], |row| row.get(0)).unwrap();
+    let why = w.table("evidence").with("gate", "approved").last("why");
     assert!(why.contains("02-requirements.md changed since"), "{why}");
     // What somebody else wrote reached no agent as a requirement.
     for n in 1..=w.runs(&key, "development") {

@@ -6,8 +6,7 @@ const MAKES: &str =
     "develop; printf 'test:\\n\\ttrue\\n' > Makefile; mkdir -p .cargo; echo '[build]' > .cargo/config.toml; cost 0.01";
 
 fn alert(w: &World, kind: &str) -> String {
-    let sql = "SELECT json_extract(payload, '$.detail') FROM outbox WHERE sink = 'alert' AND json_extract(payload, '$.kind') = ?1";
-    w.db().unwrap().query_row(sql, [kind], |row| row.get(0)).unwrap()
+    w.table("outbox").with("sink", "alert").with("payload/kind", kind).one("payload/detail")
 }
 
 #[test]
@@ -60,16 +59,12 @@ fn a_dry_run_reads_the_inputs_and_says_what_the_next_step_does() {
     w.plan("development", MAKES);
     let key = w.auto("Dry");
     w.rest(&key);
-    let db = rusqlite::Connection::open(w.state("orch.db")).unwrap();
-    db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
     // As if the step had been killed before it could check.
-    db.execute_batch(
-        "UPDATE tasks SET waiting_for = NULL; UPDATE evidence SET gate = 'gone' WHERE gate = 'verdict_inputs'",
-    )
-    .unwrap();
-    let rows = "SELECT COUNT(*) FROM evidence WHERE gate = 'verdict_inputs'";
+    w.table("tasks").put("waiting_for", serde_json::Value::Null);
+    w.table("evidence").with("gate", "verdict_inputs").put("gate", "gone");
+    let rows = || w.table("evidence").with("gate", "verdict_inputs").len();
     w.run(&["advance", &key, "--dry-run"]);
-    assert_eq!((w.count(rows), w.task(&key).waiting), (0, None));
+    assert_eq!((rows(), w.task(&key).waiting), (0, None));
     w.run(&["tick"]);
-    assert_eq!((w.count(rows), w.task(&key).waiting.as_deref()), (1, Some("confirm_deploy")));
+    assert_eq!((rows(), w.task(&key).waiting.as_deref()), (1, Some("confirm_deploy")));
 }

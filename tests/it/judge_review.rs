@@ -23,9 +23,7 @@ fn a_reviewer_reads_files_and_runs_nothing_and_a_runtime_that_could_is_named() {
         let said = w.say(&[command, &key]).code(0).out;
         assert!(said.contains("review not independent"), "{command}: {said}");
     }
-    let alert_sql =
-        "SELECT COUNT(*) FROM audit WHERE event = 'run_prepared' AND json_extract(detail, '$.independent') = 0";
-    assert_eq!(w.count(alert_sql), 1);
+    assert_eq!(w.table("audit").with("event", "run_prepared").with("detail/independent", false).len(), 1);
     assert_eq!(w.run(&["show", &key]).code(0).json["verdicts"][0]["independent"], false);
 }
 
@@ -63,7 +61,7 @@ const TEST: &str = "mkdir -p tests; echo '#[test] fn a() {}' > tests/new.rs; tes
 
 /// New tests change no earlier verdict; a changed or skipped test does, and is judged again (RULE-4, BND-5).
 #[test]
-fn what_a_tester_adds_stands_and_what_it_changes_is_reviewed() {
+fn tests_that_a_tester_adds_are_kept_and_those_it_changes_are_reviewed() {
     let w = Plan::new().auto().build();
     w.plan("testing", TEST);
     let key = w.auto("Add");
@@ -92,13 +90,13 @@ fn pipe_4_a_tester_reaches_no_product_code_by_a_link_or_by_a_name() {
         w.plan("testing", &format!("echo 2 > {path}; tests PASS PASS PASS; cost 0.01"));
         let key = w.auto("Reach");
         let why = w.rest(&key).blocked.unwrap();
-        assert!(why.contains(part) && why.contains("not the agent's to change"), "{why}");
+        assert!(why.contains(part) && why.contains("the agent may not change"), "{why}");
     }
 }
 
 /// A tester that changes the reviewed code each time does not loop forever.
 #[test]
-fn rule_48_a_tester_that_never_leaves_the_tests_alone_is_looked_at_by_a_person() {
+fn rule_48_a_tester_that_keeps_changing_tests_is_checked_by_a_person() {
     let w = Plan::new().auto().build();
     w.plan("development", "mkdir -p tests; echo a > tests/a.txt; develop; cost 0.01");
     w.plan("testing", "echo $n >> tests/a.txt; tests PASS PASS PASS; cost 0.01");

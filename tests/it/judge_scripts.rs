@@ -15,5 +15,5 @@ fn a_protected_script_that_the_branch_changes_while_it_runs_is_a_red_ci() {
     assert_eq!((t.stage.as_str(), t.attempt), ("done", 2), "{}", w.dump());
     let prompt = w.prompt(&key, "development", 2);
     assert!(prompt.contains("the protected script ci.sh was changed while it ran"), "{prompt}");
-    attacks::seen("judges", "overwrite a protected script while it runs", Held::Off, false);
+    attacks::seen("deceiving CI and deploys", "overwrite a protected script while it runs", Held::Off, false);
 }

@@ -52,7 +52,7 @@ fn ord_6_a_merged_branch_is_deleted_and_one_that_somebody_moved_is_kept_and_name
     pipe.until_stage(&third, "done");
     pipe.orch(&["tick"]);
     assert_eq!(branches(&pipe).len(), 2);
-    assert_eq!(pipe.one("SELECT COUNT(*) FROM journal WHERE kind = 'merged_branch'"), "2");
+    assert_eq!(pipe.table("journal").with("kind", "merged_branch").len().to_string(), "2");
 }
 
 static PASSED: AtomicI64 = AtomicI64::new(0);
@@ -75,50 +75,23 @@ fn left(pipe: &Pipe) -> [usize; 3] {
 }
 
 /// One more task like the first, ended now, with the folders that its runs leave. Returns its number.
-fn another(conn: &rusqlite::Connection, pipe: &Pipe, stage: &str) -> i64 {
-    let columns = |table: &str| -> Vec<String> {
-        let mut rows = conn.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
-        rows.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
-    };
-    let copy = |table: &str, from: i64, set: &[(&str, String)]| {
-        let names = columns(table);
-        let values: Vec<String> = names
-            .iter()
-            .map(|n| set.iter().find(|(name, _)| name == n).map_or_else(|| n.clone(), |(_, value)| value.clone()))
-            .collect();
-        let sql = format!(
-            "INSERT INTO {table} ({}) SELECT {} FROM {table} WHERE id = {from}",
-            names.join(", "),
-            values.join(", ")
-        );
-        conn.execute(&sql, []).unwrap();
-        conn.last_insert_rowid()
-    };
+fn another(pipe: &Pipe, stage: &str) -> i64 {
+    let next = |table: &str| pipe.table(table).last("id").parse::<i64>().unwrap() + 1;
     let at = later().wall_ms.to_string();
-    let n: i64 = conn.query_row("SELECT MAX(id) + 1 FROM tasks", [], |r| r.get(0)).unwrap();
-    let key = format!("'ORCH-{n}'");
-    let finished = if stage == "done" { at.clone() } else { "NULL".to_owned() };
-    let task = copy(
-        "tasks",
-        1,
-        &[
-            ("id", n.to_string()),
-            ("key", key.clone()),
-            ("natural_key", key.clone()),
-            ("item_id", key),
-            ("stage", format!("'{stage}'")),
-            ("finished_at", finished),
-        ],
-    );
-    let first: i64 = conn.query_row("SELECT MIN(id) FROM runs", [], |r| r.get(0)).unwrap();
+    let n = next("tasks").to_string();
+    let (key, of) = (format!("'ORCH-{n}'"), format!("'{stage}'"));
+    let finished = if stage == "done" { at.as_str() } else { "NULL" };
+    let set = [("id", n.as_str()), ("key", &key), ("natural_key", &key), ("item_id", &key), ("stage", &of)];
+    let task = pipe.db().copies("tasks", 1, 1, &[&set[..], &[("finished_at", finished)]].concat());
+    let first = pipe.table("runs").one("id").parse().unwrap();
     let fill = |dir: PathBuf| {
         std::fs::create_dir_all(dir.join("deep/er")).unwrap();
         std::fs::write(dir.join("deep/er/file"), "x").unwrap();
     };
     for _ in 0..2 {
-        let last: i64 = conn.query_row("SELECT MAX(id) + 1 FROM runs", [], |r| r.get(0)).unwrap();
-        let set = [("id", last.to_string()), ("task_id", task.to_string()), ("ended_at", at.clone())];
-        fill(pipe.at(&format!("state/runs/{}", copy("runs", first, &set))));
+        let id = next("runs").to_string();
+        let run = pipe.db().copies("runs", first, 1, &[("id", &id), ("task_id", &n), ("ended_at", &at)]);
+        fill(pipe.at(&format!("state/runs/{run}")));
     }
     fill(pipe.at(&format!("state/homes/{task}")));
     fill(pipe.at(&format!("state-area/demo/ORCH-{task}/agent/checkout")));
@@ -135,13 +108,11 @@ fn ord_6_a_month_of_work_stays_within_bounds_and_takes_nothing_that_is_needed() 
     let config = orch::config::load(Some(Path::new("orch.yaml")), None, &env, pipe.dir.path()).unwrap();
     let store = Store::open(&config.state_dir.join("orch.db"), Mode::Use).unwrap();
     let mut ctx = Ctx::new(config, store, process::me().unwrap(), later, "tick");
-    let conn = rusqlite::Connection::open(pipe.at("state/orch.db")).unwrap();
-    conn.busy_timeout(Duration::from_secs(20)).unwrap();
     // In progress for the whole month, and blocked.
-    let live = another(&conn, &pipe, "development");
-    conn.execute("UPDATE tasks SET blocked_reason = 'a person is away' WHERE id = ?1", [live]).unwrap();
-    let watched = another(&conn, &pipe, "done");
-    conn.execute("UPDATE tasks SET watch = 'armed' WHERE id = ?1", [watched]).unwrap();
+    let live = another(&pipe, "development");
+    pipe.table("tasks").with("id", live).put("blocked_reason", "a person is away");
+    let watched = another(&pipe, "done");
+    pipe.table("tasks").with("id", watched).put("watch", "armed");
     let needed = [
         pipe.at(&format!("state/homes/{live}")),
         pipe.at(&format!("state-area/demo/ORCH-{live}")),
@@ -151,7 +122,7 @@ fn ord_6_a_month_of_work_stays_within_bounds_and_takes_nothing_that_is_needed() 
     let mut most = [0; 3];
     // Forty days, a task every twelve hours.
     for _ in 0..40 * 2 {
-        another(&conn, &pipe, "done");
+        another(&pipe, "done");
         for _ in 0..2 {
             PASSED.fetch_add(6 * HOUR, Ordering::SeqCst);
             tick(&mut ctx).unwrap();
@@ -184,10 +155,10 @@ fn ord_6_a_month_of_work_stays_within_bounds_and_takes_nothing_that_is_needed() 
     }
     assert!(start > 150 && shares > 3 && before < 20, "{start} folders, {shares} shares, {before} left");
     assert!(needed.iter().all(|p| p.exists()), "{needed:?}");
-    assert_eq!(pipe.one("SELECT COUNT(*) FROM tasks"), (40 * 2 + 3).to_string(), "rows stay");
+    assert_eq!(pipe.table("tasks").len(), 40 * 2 + 3, "rows stay");
     // Not due again within the hour, and never if it is off.
-    another(&conn, &pipe, "done");
-    conn.execute("UPDATE tasks SET finished_at = 1 WHERE stage = 'done'", []).unwrap();
+    another(&pipe, "done");
+    pipe.table("tasks").with("stage", "done").put("finished_at", 1);
     let now = left(&pipe);
     tick(&mut ctx).unwrap();
     assert_eq!(left(&pipe), now);
@@ -212,10 +183,10 @@ fn ord_6_with_none_no_document_lands_and_nobody_works_again_for_it() {
     let tree = pipe.remote(&["ls-tree", "-r", "--name-only", "main"]);
     assert!(tree.contains("ORCH-1.txt") && !tree.contains("work-items"), "{tree}");
     let (id, head) = (pipe.of(&key, "id"), pipe.of(&key, "head_sha"));
-    let green = pipe.rows(&format!("SELECT verdict FROM evidence WHERE gate = 'ci_green' AND sha = '{head}'"));
+    let green = pipe.table("evidence").with("gate", "ci_green").with("sha", &head).texts("verdict");
     assert!(green.contains(&"pass".to_owned()), "CI is green on the very head that landed");
     assert!(pipe.events("branch_rebased")[0].contains("\"equal_patches\":true"));
-    let reviews = pipe.rows("SELECT 1 FROM runs WHERE agent = 'reviewer'").len();
+    let reviews = pipe.table("runs").with("agent", "reviewer").len();
     assert_eq!(reviews, 1, "leaving the documents out is no change of the branch's work");
     let before = raw(&pipe.at("state/repos/demo.git"), &["rev-parse", &format!("{head}^")]);
     assert!(pipe.read(&format!("state/evidence/{id}/{before}/12-review.md")).contains("APPROVED"));

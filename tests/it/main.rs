@@ -17,6 +17,7 @@ mod adapter_board;
 mod adapter_board_github;
 mod adapter_board_recorded;
 mod adapter_checkout;
+mod adapter_executor;
 mod adapter_forge;
 mod adapter_forge_faults;
 mod adapter_forge_github;

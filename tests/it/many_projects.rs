@@ -1,5 +1,7 @@
 //! Many repositories in one installation (ORD-3), on the binary with its own home.
 
+use crate::support::rows::Db;
+use crate::support::wait;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -130,10 +132,7 @@ fn ord_3_one_installation_serves_many_repositories() {
     let (code, _, err) = home.orch(&home.at(""), &["project", "remove", "API"]);
     assert!(code == 2 && err.contains("API"), "{err}");
     home.ok(&home.at(""), &["tick", "-q"]);
-    let store = rusqlite::Connection::open(home.at("home/.local/state/orch/orch.db")).unwrap();
-    let count = |what: &str| -> i64 {
-        store.query_row("SELECT count(*) FROM audit WHERE event = ?1", [what], |row| row.get(0)).unwrap()
-    };
+    let count = |what: &str| Db::of(&home.at("home/.local/state/orch")).table("audit").with("event", what).len();
     assert_eq!((count("project_removed"), count("guard_changed")), (1, 0));
     // Units alone don't restore it.
     let without = home.text();
@@ -141,7 +140,7 @@ fn ord_3_one_installation_serves_many_repositories() {
     assert!(out.contains("API was removed from") && out.contains("`orch init` in this checkout adds it"), "{out}");
     assert_eq!(home.text(), without);
     home.ok(&home.at(""), &["project", "add", api.to_str().unwrap(), "--key", "BACK"]);
-    assert!(!home.text().contains("taken out by"), "{}", home.text());
+    assert!(!home.text().contains("removed by"), "{}", home.text());
     assert_eq!((count("project_added"), count("guard_changed")), (1, 0));
     assert!(home.text().contains("key: BACK"));
 }
@@ -254,11 +253,9 @@ fn ord_3_here_is_an_installation_of_its_own_and_a_state_directory_belongs_to_one
         let both = err.contains(other) && err.contains(shop.join("orch.yaml").to_str().unwrap());
         assert!(code == 2 && out.is_empty() && both && err.contains("config adopt"), "{args:?}: {out}{err}");
     }
-    let count = || -> i64 {
-        let store =
-            rusqlite::Connection::open(state(&api).parent().unwrap().join(state_name(&moved, &home)).join("orch.db"));
-        let sql = "SELECT count(*) FROM audit WHERE event = 'configuration_adopted'";
-        store.unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    let count = || {
+        let state = state(&api).parent().unwrap().join(state_name(&moved, &home));
+        Db::of(&state).table("audit").with("event", "configuration_adopted").len()
     };
     home.ok(&home.at(""), &["--config", other, "config", "adopt"]);
     assert_eq!(count(), 1);
@@ -333,16 +330,11 @@ impl Home {
 
     /// Ticks until there is an answer.
     fn until<T>(&self, look: impl Fn(&Home) -> Option<T>) -> T {
-        let begun = std::time::Instant::now();
-        loop {
+        let ticked = || {
             self.orch(&self.at(""), &["tick", "-q"]);
-            if let Some(found) = look(self) {
-                return found;
-            }
-            let (_, status, _) = self.orch(&self.at(""), &["status", "--json"]);
-            assert!(begun.elapsed() < std::time::Duration::from_secs(40), "never: {status}");
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
+            look(self)
+        };
+        wait::until("the answer", &[&self.at("")], ticked, || self.orch(&self.at(""), &["status", "--json"]).1)
     }
 }
 
@@ -379,7 +371,7 @@ fn ord_3_a_repository_says_how_its_part_is_tried_and_no_more() {
         let status = home.json(&home.at(""), &["status"]);
         status["tasks"][0]["blocked_reason"].as_str().map(str::to_owned)
     });
-    assert!(why.contains("services/web/taken") && why.contains("outside of the `paths` of this project"), "{why}");
+    assert!(why.contains("services/web/taken") && why.contains("outside the `paths` of this project"), "{why}");
     let tried = std::fs::read_to_string(&out).unwrap();
     assert!(tried.lines().count() >= 2 && tried.lines().all(|l| l.ends_with("/services/api")), "{tried}");
     // A key that does not belong there holds the project, and is named; the last valid file does not count.

@@ -60,7 +60,7 @@ fn an_authority_of_the_company_is_trusted_by_api_and_git_whoever_names_it() {
     let Some(mut it) = company("localhost") else { return };
     let (ca, home) = (it.authority.ca(), it.house.path(".gitconfig"));
     let none = it.doctor(&[("GIT_SSL_NO_VERIFY", "1")]);
-    assert!(none.2.json.to_string().contains("GIT_SSL_NO_VERIFY is set, and orch does not follow it"));
+    assert!(none.2.json.to_string().contains("GIT_SSL_NO_VERIFY is set, but orch does not support it"));
     assert!(none.0.contains("certificate") && none.1.contains("ertificate"), "{} {}", none.0, none.1);
     assert_eq!(none.2.code, 3);
     for name in ["ORCH_TLS_CA_FILE", "SSL_CERT_FILE", "GIT_SSL_CAINFO"] {
@@ -84,7 +84,7 @@ fn an_authority_of_the_company_is_trusted_by_api_and_git_whoever_names_it() {
     // An invalid certificate is named, by doctor and by a step.
     std::fs::write(it.house.path("company.pem"), "nothing").unwrap();
     let bad = it.doctor(&[]);
-    assert!(bad.1.contains("company.pem (tls.ca_file) holds no PEM certificate"), "{}", bad.1);
+    assert!(bad.1.contains("company.pem (tls.ca_file) contains no PEM certificate"), "{}", bad.1);
     std::fs::remove_file(it.house.path("company.pem")).unwrap();
     let step = it.house.tick();
     assert_eq!(step.code, 3, "{}", step.json);
@@ -93,7 +93,7 @@ fn an_authority_of_the_company_is_trusted_by_api_and_git_whoever_names_it() {
 
 /// C11: stand-alone commands reach the network as every other command does.
 #[test]
-fn the_authority_and_the_configuration_reach_a_check_that_stands_alone() {
+fn the_authority_and_the_configuration_reach_a_stand_alone_check() {
     let Some(it) = company("localhost") else { return };
     let checks = format!(
         "staging: {{checks: [{{id: S1, kind: http, url: \"https://localhost:{}/api/v1/version\"}}]}}\n",

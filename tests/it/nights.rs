@@ -7,10 +7,10 @@
 //! `scripts/night`.
 #![cfg(feature = "failpoints")]
 
-use crate::support::crash::TaskRow;
 use crate::support::night::people::People;
 use crate::support::night::trouble::{Outage, Part};
 use crate::support::night::{Night, Role, role};
+use crate::support::rows::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -100,7 +100,7 @@ fn judge(night: &Night, each: usize, outages: &[Outage], people: &People) -> Vec
 }
 
 /// Whether a task reached the end that its role has.
-fn ended(night: &Night, task: &TaskRow, people: &People) -> Option<String> {
+fn ended(night: &Night, task: &Row, people: &People) -> Option<String> {
     let part = role(&task.key);
     let (wanted, attempts) = match part {
         Role::Hopeless => (task.blocked.is_some() && task.stage == "development", 1),
@@ -145,14 +145,11 @@ fn wasted(night: &Night) -> Vec<String> {
 
 /// Alerts by kind and title, and how often each was written.
 fn alerts(night: &Night) -> BTreeMap<(String, String), usize> {
-    let db = night.world.db();
-    let mut statement = db
-        .prepare("SELECT json_extract(payload, '$.kind'), COALESCE(NULLIF(json_extract(payload, '$.key'), ''), json_extract(payload, '$.title'), '') FROM outbox WHERE sink = 'alert'")
-        .unwrap();
-    let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+    let rows = night.world.table("outbox").with("sink", "alert");
     let mut all = BTreeMap::new();
-    for row in rows {
-        *all.entry(row.unwrap()).or_insert(0) += 1;
+    for n in 0..rows.len() {
+        let about = [rows.text(n, "payload/key"), rows.text(n, "payload/title")].into_iter().find(|t| !t.is_empty());
+        *all.entry((rows.text(n, "payload/kind"), about.unwrap_or_default())).or_insert(0) += 1;
     }
     all
 }
@@ -186,18 +183,18 @@ fn alert_faults(night: &Night, outages: &[Outage]) -> Vec<String> {
 }
 
 /// What is left of a night but its record.
-fn left(night: &Night, tasks: &[TaskRow]) -> Vec<String> {
+fn left(night: &Night, tasks: &[Row]) -> Vec<String> {
     let mut faults: Vec<String> = night.world.lines("violations.log");
-    for what in [
-        "jobs WHERE status IN ('queued', 'running')",
-        "runs WHERE state <> 'settled'",
-        "leases WHERE task_id IS NOT NULL",
-        "outbox WHERE state IN ('open', 'parked')",
-        "journal WHERE outcome IS NULL",
-        "freezes",
-        "tasks WHERE watch = 'armed'",
+    let table = |name: &str| night.world.table(name);
+    for (what, n) in [
+        ("open jobs", table("jobs").among("status", &["queued", "running"]).len()),
+        ("open runs", table("runs").without("state", "settled").len()),
+        ("leases", table("leases").set("task_id").len()),
+        ("messages", table("outbox").among("state", &["open", "parked"]).len()),
+        ("actions without an outcome", table("journal").with("outcome", "").len()),
+        ("freezes", table("freezes").len()),
+        ("watches", table("tasks").with("watch", "armed").len()),
     ] {
-        let n = night.world.count(&format!("SELECT COUNT(*) FROM {what}"));
         if n > 0 {
             faults.push(format!("{n} {what}"));
         }

@@ -148,7 +148,7 @@ fn the_real_cli_plays_every_agent_from_the_board_to_done() {
 }
 
 #[test]
-fn rule_26_a_429_cools_down_the_credential_and_spends_no_attempt_and_the_session_goes_on() {
+fn rule_26_a_429_cools_down_the_credential_and_spends_no_attempt_and_the_session_continues() {
     let Some(cli) = cli() else { return };
     let limit = Turn::Fail(
         429,
@@ -162,29 +162,27 @@ fn rule_26_a_429_cools_down_the_credential_and_spends_no_attempt_and_the_session
     let house = house(&cli, &model, "");
     house.item("Greet");
     house.tick().fine();
-    let cool = house.until("a cool-down", || {
-        let found = house.store().map(|_| house.query("SELECT until FROM cooldowns"))?;
-        found.first().map(|t| t.parse::<i64>().unwrap())
-    });
+    let cool = house.until("a cool-down", || house.table("cooldowns").one("until").parse::<i64>().ok());
     let task = house.until_task("ORCH-1", "is idle", |t| t.stage.as_str() == "analysis");
-    let job = house.query("SELECT status || ' ' || available_at FROM jobs WHERE kind = 'agent'");
+    let job = house.table("jobs").with("kind", "agent").lines(&["status", "available_at"]);
     assert_eq!(job, [format!("queued {cool}")], "it goes back until then");
-    assert_eq!((task.attempt, house.query("SELECT id FROM jobs WHERE spent = 1").len()), (1, 0), "nothing is spent");
-    assert_eq!(house.query("SELECT key FROM outbox WHERE key LIKE 'alert/usage_limit/%'").len(), 1);
+    assert_eq!((task.attempt, house.table("jobs").with("spent", 1).len()), (1, 0), "nothing is spent");
+    assert_eq!(house.table("outbox").like("key", "alert/usage_limit/").len(), 1);
     house.item("Another");
     let held = house.tick();
     assert!(held.rules().contains(&"cooldown".to_owned()), "for every job of the credential: {:?}", held.json);
     house.orch(&["stop", "ORCH-2"]).fine();
     assert_eq!(model.asked().len(), 2, "nobody asks meanwhile");
     // The window opens again.
-    house.change("UPDATE cooldowns SET until = 0; UPDATE jobs SET available_at = 0");
+    house.table("cooldowns").put("until", 0);
+    house.db().hurry();
     house.tick();
     house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
     let runs: Vec<_> = house.runs("ORCH-1");
     assert_eq!(runs.len(), 2);
     assert_eq!(runs[0].session, runs[1].session, "the conversation goes on (RUN-5)");
     assert_eq!(runs[1].cost_micros, Some(5 * TURN_MICROS), "the difference, not the running total");
-    assert!(house.query("SELECT credential FROM cooldowns").is_empty());
+    assert!(house.table("cooldowns").is_empty());
 }
 
 /// A stand-in that prints what the CLI prints at a usage limit.
@@ -211,12 +209,13 @@ fn rule_26_five_limits_in_a_row_block_and_say_so() {
         house.tick();
         let task = until_settled(&house, n);
         assert_eq!(task.blocked_reason.is_some(), n == 5, "{n}: {task:?}");
-        house.change("UPDATE cooldowns SET until = 0; UPDATE jobs SET available_at = 0");
+        house.table("cooldowns").put("until", 0);
+        house.db().hurry();
     }
-    let alerts = house.query("SELECT key FROM outbox WHERE sink = 'alert' ORDER BY id");
+    let alerts = house.table("outbox").with("sink", "alert").texts("key");
     assert_eq!(alerts.iter().filter(|a| a.contains("usage_limit")).count(), 1, "{alerts:?}");
     assert_eq!(alerts.iter().filter(|a| a.contains("blocked")).count(), 1, "{alerts:?}");
-    assert!(house.query("SELECT id FROM jobs WHERE status IN ('queued', 'running')").is_empty());
+    assert!(house.table("jobs").among("status", &["queued", "running"]).is_empty());
 }
 
 #[test]
@@ -234,7 +233,7 @@ fn rule_25_a_run_of_unknown_cost_books_its_cap() {
     assert!(held.rules().contains(&"task_cost".to_owned()), "2 booked and 2 to reserve pass 3: {:?}", held.json);
     house.tick();
     assert_eq!(house.runs("ORCH-1").len(), 1);
-    assert_eq!(house.query("SELECT key FROM outbox WHERE key LIKE 'alert/cost_limit/%'").len(), 1, "told once");
+    assert_eq!(house.table("outbox").like("key", "alert/cost_limit/").len(), 1, "told once");
 }
 
 #[test]
@@ -258,12 +257,14 @@ fn run_2_a_run_past_the_days_money_waits_for_the_next_day_and_alerts_once() {
         house.tick();
     }
     assert_eq!(house.runs("ORCH-2").len(), 0);
-    let alerts_sent = || house.query("SELECT key FROM outbox WHERE key LIKE 'alert/cost_limit/%'");
+    let alerts_sent = || house.table("outbox").like("key", "alert/cost_limit/").texts("key");
     assert_eq!(alerts_sent().len(), 1, "{:?}", alerts_sent());
     let said = house.orch(&["explain", "ORCH-2"]).json.to_string();
     assert!(said.contains("day_cost") && said.contains("max_cost_usd_per_day"), "{said}");
     // Yesterday's cost does not count today.
-    house.change("UPDATE runs SET started_at = started_at - 86400000, ended_at = ended_at - 86400000");
+    for column in ["started_at", "ended_at"] {
+        house.table("runs").shift(column, -86_400_000);
+    }
     house.until_task_after_ticks("ORCH-2", |t| t.waiting_for.is_some());
     assert_eq!(alerts_sent().len(), 1);
 }

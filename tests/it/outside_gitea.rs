@@ -155,15 +155,14 @@ fn rule_17_a_reap_a_minute_after_a_stop_checks_again_for_branch_and_pull_request
     let late = s.forge.data().add_pull(&branch, "main", "late", "");
     s.house.orch(&["reap"]).fine();
     assert!(s.forge.pull(late).open, "not yet a minute");
-    s.house.change("UPDATE journal SET intended_at = intended_at - 60000 WHERE kind = 'relook'");
+    s.house.table("journal").with("kind", "relook").shift("intended_at", -60_000);
     s.house.orch(&["reap"]).fine();
     assert!(!s.forge.pull(late).open);
     assert_eq!(branches_there(), "main");
     // The forge closes a pull request whose branch is deleted; this one was closed before that.
-    let closed =
-        s.house.query("SELECT json_extract(intent, '$.number') FROM journal WHERE kind = 'pr_closed' ORDER BY 1");
+    let closed = s.house.table("journal").with("kind", "pr_closed").texts("intent/number");
     assert_eq!(closed, ["1".to_owned(), late.to_string()]);
-    assert_eq!(s.house.query("SELECT outcome FROM journal WHERE kind = 'relook'"), ["{\"looked\":true}"]);
+    assert_eq!(s.house.table("journal").with("kind", "relook").texts("outcome"), ["{\"looked\":true}"]);
 }
 
 #[test]
@@ -178,7 +177,7 @@ fn a_merge_answered_200_and_left_open_is_seen_on_the_base_and_tidied() {
         s.house.reconcile();
         (!s.forge.pull(1).open).then_some(())
     });
-    assert_eq!(s.house.query("SELECT outcome FROM journal WHERE kind = 'pr_tidied'"), ["{\"closed\":true}"]);
+    assert_eq!(s.house.table("journal").with("kind", "pr_tidied").texts("outcome"), ["{\"closed\":true}"]);
 }
 
 #[test]
@@ -193,7 +192,7 @@ fn a_merge_cut_after_it_happened_is_read_back_and_not_repeated() {
 }
 
 #[test]
-fn rule_31_a_pull_request_closed_by_hand_holds_the_task_with_one_alert() {
+fn rule_31_a_pull_request_closed_by_a_person_holds_the_task_with_one_alert() {
     let s = scene_with("", &["deploy: {confirm: true}"]);
     let task = s.until_pull();
     s.forge.close(1);
@@ -205,8 +204,8 @@ fn rule_31_a_pull_request_closed_by_hand_holds_the_task_with_one_alert() {
         s.house.reconcile();
     }
     assert_eq!(s.merges(), 0);
-    assert_eq!(s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/withdrawn/%'").len(), 1);
-    assert!(s.house.query("SELECT repo FROM freezes").is_empty(), "closed is no freeze");
+    assert_eq!(s.house.table("outbox").like("key", "alert/withdrawn/").len(), 1);
+    assert!(s.house.table("freezes").is_empty(), "closed is no freeze");
 }
 
 #[test]
@@ -217,7 +216,7 @@ fn rule_31_merged_by_a_person_without_certificate_also_freezes() {
     s.green(&task);
     let held = s.drive("held", |t| t.withdrawn.is_some() || t.blocked_reason.is_some());
     assert!(held.withdrawn.is_some_and(|w| w.to_string().contains("merged by a person")));
-    assert_eq!(s.house.query("SELECT repo FROM freezes"), ["demo"]);
+    assert_eq!(s.house.table("freezes").texts("repo"), ["demo"]);
 }
 
 #[test]
@@ -246,9 +245,9 @@ fn rule_5_a_base_that_moves_in_the_forges_merge_freezes() {
         });
         s.green(&task);
         let held = s.drive("held or done", |t| t.blocked_reason.is_some() || t.stage.as_str() == "done");
-        assert!(held.blocked_reason.as_ref().is_some_and(|w| w.contains("not what was tested")), "{method}: {held:?}");
+        assert!(held.blocked_reason.as_ref().is_some_and(|w| w.contains("untested")), "{method}: {held:?}");
         assert_eq!(
-            (held.landed_sha, s.house.query("SELECT repo FROM freezes")),
+            (held.landed_sha, s.house.table("freezes").texts("repo")),
             (None, vec!["demo".to_owned()]),
             "{method}"
         );
@@ -307,13 +306,11 @@ fn a_forge_that_is_never_ready_to_merge_blocks_at_the_bound_with_the_window_clos
 fn a_forge_that_asks_to_wait_is_left_alone_by_every_process() {
     let s = scene("");
     let task = s.until_pull();
-    s.house.until("nothing runs", || {
-        s.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty().then_some(())
-    });
+    s.house.until("nothing runs", || s.house.is_quiet().then_some(()));
     s.forge.fault("", Fault::throttled(3600), 1);
     s.house.until("it asked to wait", || {
         s.house.tick();
-        (!s.house.query("SELECT value FROM meta WHERE key LIKE 'throttle/127.0.0.1:%'").is_empty()).then_some(())
+        (!s.house.table("meta").like("key", "throttle/127.0.0.1:").is_empty()).then_some(())
     });
     s.green(&task);
     s.forge.clear_log();
@@ -409,8 +406,8 @@ fn a_forge_that_is_down_for_long_is_alerted_once_and_again_at_its_next_outage() 
         assert_eq!(s.house.alerts("service_back"), vec![host.clone(); outage]);
     }
     assert_eq!(s.house.alerts("service_down"), [host.clone(), host]);
-    let card = s.house.query("SELECT payload FROM outbox WHERE key LIKE 'alert/service_down/%' LIMIT 1");
-    assert!(card[0].contains("502"), "{card:?}");
+    let card = s.house.table("outbox").like("key", "alert/service_down/").one("payload");
+    assert!(card.contains("502"), "{card}");
     s.green(&task);
     s.drive("done", |t| t.stage.as_str() == "done");
 }
@@ -418,20 +415,19 @@ fn a_forge_that_is_down_for_long_is_alerted_once_and_again_at_its_next_outage() 
 /// A token that is revoked midway stops nothing for good: no attempt is spent, nothing is discarded, it is reported if
 /// it lasts, and work continues with a new token. The server hides a private repository from the old one: 404.
 #[test]
-fn a_token_withdrawn_midway_holds_and_a_new_one_goes_on() {
+fn a_token_revoked_midway_holds_and_a_new_one_continues() {
     let s = scene(", post_statuses: true");
     let task = s.until_pull();
     s.forge.data().withdrawn = true;
     s.green(&task);
-    s.house.change("UPDATE outbox SET state = 'open', sent_at = NULL, available_at = 0 WHERE sink = 'forge_status'");
+    let unsent = [("state", "open".into()), ("sent_at", serde_json::Value::Null)];
+    s.house.table("outbox").with("sink", "forge_status").put_all(&unsent);
     let mut said = String::new();
     for round in 0..6 {
-        s.house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+        s.house.messages_are_due();
         let ran = s.house.next();
         said.push_str(&format!("{} {}", ran.json, ran.stderr));
-        s.house.until("nothing runs", || {
-            s.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty().then_some(())
-        });
+        s.house.until("nothing runs", || s.house.is_quiet().then_some(()));
         if round == 3 {
             s.house.outages_age(20);
         }
@@ -442,11 +438,11 @@ fn a_token_withdrawn_midway_holds_and_a_new_one_goes_on() {
     assert!(!said.contains(crate::support::gitea::TOKEN), "{said}");
     let alerts_sent = s.house.alerts("service_down");
     assert!(alerts_sent.len() == 1 && alerts_sent[0].contains("the account of {env: FORGE}"), "{alerts_sent:?}");
-    let parked = s.house.query("SELECT sink || ' ' || last_error FROM outbox WHERE state = 'parked'");
+    let parked = s.house.table("outbox").with("state", "parked").lines(&["sink", "last_error"]);
     assert!(parked.is_empty(), "kept for the new token: {parked:?}");
     s.forge.data().withdrawn = false;
     s.house.until("done", || {
-        s.house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+        s.house.messages_are_due();
         s.house.next();
         s.house.task("ORCH-1").filter(|t| t.stage.as_str() == "done")
     });
@@ -455,13 +451,13 @@ fn a_token_withdrawn_midway_holds_and_a_new_one_goes_on() {
 
 /// An account that was removed from the repository affects this project alone.
 #[test]
-fn a_repository_that_is_hidden_is_told_of_the_project() {
+fn a_hidden_repository_is_reported_for_its_project() {
     let s = scene("");
     let task = s.until_pull();
     s.forge.data().hidden = true;
     s.house.until("it is noted", || {
         s.house.next();
-        s.house.meta("down/forge of ORCH").filter(|t| t.contains("sees no repository team/app"))
+        s.house.meta("down/forge of ORCH").filter(|t| t.contains("can't see the repository team/app"))
     });
     s.forge.data().hidden = false;
     s.green(&task);
@@ -475,7 +471,7 @@ fn a_repository_that_is_hidden_is_told_of_the_project() {
 /// What only a person can provide, and what comes on its own: the merge waits with the forge's words, the release
 /// stays, and work continues once it is there (GH-1, rule `forge`).
 #[test]
-fn a_merge_the_forge_puts_off_is_a_hold_that_ends_by_itself() {
+fn a_merge_that_the_forge_defers_is_a_hold_that_ends_automatically() {
     type Change = fn(&mut Data);
     let cases: [(&str, bool, Change, Change, &str); 5] = [
         (
@@ -509,7 +505,7 @@ fn a_merge_the_forge_puts_off_is_a_hold_that_ends_by_itself() {
         }
         let status = s.house.orch(&["status"]).json.to_string();
         assert!(status.contains("\"rule\":\"forge\""), "{name}: {status}");
-        let alerts = |s: &Scene| s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/forge_waits/%'").len();
+        let alerts = |s: &Scene| s.house.table("outbox").like("key", "alert/forge_waits/").len();
         assert_eq!(alerts(&s), usize::from(person), "{name}");
         let asked = s.merges();
         s.house.tick().fine();
@@ -531,7 +527,7 @@ fn rule_of(data: &mut Data) -> &mut Rule {
 
 /// Nothing was done while the forge waits: a stop, HALT and a freeze take effect at once, and so does a manual merge.
 #[test]
-fn a_merge_that_waits_is_stopped_halted_frozen_and_made_by_hand() {
+fn a_waiting_merge_can_be_stopped_halted_frozen_and_made_by_a_person() {
     for hand in ["stop", "halt", "freeze", "merge"] {
         let s = scene_with("", &["deploy: {confirm: true}"]);
         let task = s.until_pull();
@@ -580,23 +576,22 @@ fn run_8_a_wait_for_a_person_at_the_forge_gives_the_lease_back_after_its_time() 
     rule_of(&mut s.forge.data()).required_approvals = 1;
     assert!(s.house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).code <= 1);
     s.drive("the wait", |t| t.critical.is_some());
-    let held = |s: &Scene| s.house.query("SELECT repo FROM leases WHERE task_id IS NOT NULL").len();
+    let held = |s: &Scene| s.house.table("leases").set("task_id").len();
     s.house.orch(&["reap"]).fine();
     assert_eq!(held(&s), 1, "not before merge_lease.ttl_s");
-    let long_ago = "json_set(renewed_at, '$.mono_ms', json_extract(renewed_at, '$.mono_ms') - 7300000)";
-    s.house.change(&format!("UPDATE leases SET renewed_at = {long_ago}"));
+    s.house.table("leases").shift("renewed_at/mono_ms", -7_300_000);
     s.house.until("the lease is given back", || {
         s.house.orch(&["reap"]).fine().kinds().contains(&"lease_reclaimed".to_owned()).then_some(())
     });
     let parked = s.house.task("ORCH-1").unwrap();
     assert_eq!((parked.stage.as_str(), parked.waiting_for), ("deploy", None), "no second release is asked for");
-    assert_eq!(s.house.query("SELECT seq FROM audit WHERE event = 'deploy_withdrawn'").len(), 1);
+    assert_eq!(s.house.table("audit").with("event", "deploy_withdrawn").len(), 1);
     let shown = s.house.text(&["status"]).1;
     assert!(shown.contains("approval"), "what is awaited stays in sight: {shown}");
     rule_of(&mut s.forge.data()).approvals = 1;
     let done = s.drive("done", |t| t.stage.as_str() == "done" || t.waiting_for.is_some());
     assert_eq!((done.stage.as_str(), done.block_no, s.forge.pull(1).merged), ("done", 0, true));
-    assert_eq!(s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/forge_waits/%'").len(), 1, "told once");
+    assert_eq!(s.house.table("outbox").like("key", "alert/forge_waits/").len(), 1, "told once");
 }
 
 /// BND-6: whoever rewrites the audit table of this machine can't rewrite what the forge received of it.
@@ -609,11 +604,10 @@ fn each_move_says_the_audit_hash_on_the_pull_request_where_it_is_anchored() {
     let task = s.until_pull();
     s.green(&task);
     s.drive("done", |t| t.stage.as_str() == "done");
-    let alerts_sent = s.house.query(
-        "SELECT json_extract(payload, '$.text') FROM outbox WHERE sink = 'forge_comment' AND key LIKE '%/audit-%' ORDER BY id",
-    );
+    let alerts_sent =
+        s.house.table("outbox").with("sink", "forge_comment").like("key", "/audit-").texts("payload/text");
     assert!(alerts_sent.len() >= 2, "{alerts_sent:?}");
-    let hashes = s.house.query("SELECT hash FROM audit WHERE event IN ('stage_advanced', 'stage_rolled_back')");
+    let hashes = s.house.table("audit").among("event", &["stage_advanced", "stage_rolled_back"]).texts("hash");
     for text in &alerts_sent {
         assert!(hashes.iter().any(|hash| text.ends_with(&format!("Hash {hash}"))), "{text}");
     }
@@ -641,7 +635,7 @@ fn rule_31_a_pull_request_closed_or_merged_in_an_early_stage_starts_no_further_a
             s.house.tick();
         }
         assert_eq!(s.house.runs("ORCH-1").len(), runs, "no agent starts");
-        assert_eq!(s.house.query("SELECT repo FROM freezes").len(), usize::from(merged));
+        assert_eq!(s.house.table("freezes").len(), usize::from(merged));
         assert_eq!(s.merges(), 0);
     }
 }
@@ -662,12 +656,12 @@ fn a_landing_that_the_forge_claims_and_its_branch_does_not_show_is_waited_for() 
         s.green(&task);
         let held = s.house.until("it is held", || {
             let tick = s.house.tick();
-            tick.json.to_string().contains("reads merged, but nothing has landed").then_some(tick)
+            tick.json.to_string().contains("is shown as merged, but nothing has landed").then_some(tick)
         });
         assert_eq!(held.code, 0, "{}", held.json);
         let at = s.house.task("ORCH-1").unwrap();
         assert_eq!((at.withdrawn, at.blocked_reason, at.attempt), (None, None, 1));
-        assert_eq!((s.house.query("SELECT repo FROM freezes").len(), s.merges()), (0, 0));
+        assert_eq!((s.house.table("freezes").len(), s.merges()), (0, 0));
         if shown {
             claim(false);
             let done = s.drive("done", |t| t.stage.as_str() == "done");
@@ -679,6 +673,6 @@ fn a_landing_that_the_forge_claims_and_its_branch_does_not_show_is_waited_for() 
         std::fs::write(&path, format!("gates: {{undecided_max_s: 1}}\n{text}")).unwrap();
         let why = s.drive("a person is asked", |t| t.blocked_reason.is_some()).blocked_reason.unwrap();
         assert!(why.contains("reads merged") && why.contains("gates.undecided_max_s"), "{why}");
-        assert_eq!((s.house.query("SELECT repo FROM freezes").len(), s.merges()), (0, 0));
+        assert_eq!((s.house.table("freezes").len(), s.merges()), (0, 0));
     }
 }

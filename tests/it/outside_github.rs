@@ -68,8 +68,7 @@ impl Scene {
     #[track_caller]
     pub fn drive(&self, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.house.until(what, || {
-            let quiet = self.house.store().is_some()
-                && self.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty();
+            let quiet = self.house.store().is_some() && self.house.is_quiet();
             if let Some(task) = self.house.task("ORCH-1").filter(|t| quiet && so(t)) {
                 return Some(task);
             }
@@ -88,7 +87,7 @@ impl Scene {
     pub fn deliver_all(&self) {
         self.house.until("all is told", || {
             self.house.tick();
-            self.house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
+            self.house.table("outbox").with("state", "open").is_empty().then_some(())
         });
     }
 
@@ -214,7 +213,7 @@ fn gh_2_a_limit_ends_the_pass_without_error_for_board_and_forge() {
     s.house.reconcile().fine();
     s.house.tick().fine();
     assert!(s.hub.log().is_empty(), "every process obeys");
-    let rows = s.house.query("SELECT key FROM meta WHERE key LIKE 'throttle/%'");
+    let rows = s.house.table("meta").like("key", "throttle/").texts("key");
     assert!(rows.len() == 1 && rows[0].ends_with("/core"), "{rows:?}");
 }
 
@@ -242,8 +241,8 @@ fn gh_1_doctor_asks_for_each_right_and_names_what_the_rules_refuse() {
     let warned = examined();
     for part in [
         "Checks: read is missing, jobs of Actions are read instead",
-        "main asks for 2 approvals, which orch never gives",
-        "main asks for its code owners' review",
+        "main requires 2 approvals, which orch never gives",
+        "main requires a review by its code owners",
         "no label orch: STOP",
         "the intent `stop` is off",
     ] {

@@ -89,7 +89,7 @@ fn gh_1_what_comes_first_takes_it_out_of_the_queue_and_a_throw_out_is_a_red_ci()
     due(&s);
     let task = s.drive("is reworked", |t| t.attempt == 2);
     assert!(!s.hub.pull(2).merged);
-    let finding = task.findings.iter().find(|f| f.source == "ci").unwrap();
+    let finding = task.findings.iter().find(|f| f.source == orch::model::finding::Origin::Ci).unwrap();
     assert!(finding.text.contains("the merge queue took it out"), "{finding:?}");
     s.drive("is in the queue a fourth time", |_| s.hub.data().queue.len() == 1);
     s.house.orch(&["stop", "ORCH-1"]);

@@ -54,7 +54,12 @@ fn gh_1_a_merge_goes_through_every_misfortune_once() {
     let done = s.house.until("is done", || {
         due(&s);
         let shown = s.house.orch(&["explain", "ORCH-1"]).json;
-        eprintln!("HELD {} MERGES {:?} RUNS {:?}", shown["held_by"], s.hub.writes().iter().filter(|w| w.ends_with("/merge")).count(), s.hub.data().runs.len());
+        eprintln!(
+            "HELD {} MERGES {:?} RUNS {:?}",
+            shown["held_by"],
+            s.hub.writes().iter().filter(|w| w.ends_with("/merge")).count(),
+            s.hub.data().runs.len()
+        );
         if shown["held_by"]["rule"] == "forge" {
             (held, s.hub.data().approvals) = (true, 1);
         }

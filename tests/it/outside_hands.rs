@@ -26,7 +26,7 @@ fn rule_5_a_push_at_the_moment_of_the_merge_goes_back_to_the_gate_whatever_the_f
         s.green(&task);
         let moved = s.drive("the new head", |t| t.head_sha != task.head_sha || t.blocked_reason.is_some());
         assert_eq!((moved.blocked_reason.clone(), moved.attempt), (None, 1), "answer {n}");
-        assert!(s.house.query("SELECT repo FROM freezes").is_empty(), "answer {n}");
+        assert!(s.house.table("freezes").is_empty(), "answer {n}");
         s.green(&moved);
         let done = s.drive("done", |t| t.stage.as_str() == "done" || t.blocked_reason.is_some());
         assert_eq!((done.stage.as_str(), done.block_no), ("done", 0), "answer {n}: {:?}", done.blocked_reason);
@@ -67,7 +67,7 @@ fn title(data: &mut Data, text: &str) {
 
 /// E3: also while a person is awaited; and whoever withdraws it can restore it.
 #[test]
-fn rule_31_what_a_hand_takes_back_while_a_person_is_awaited_is_held_at_once_and_goes_on_when_given_back() {
+fn rule_31_a_withdrawal_while_a_person_is_awaited_holds_at_once_and_ends_when_undone() {
     for (what, take, give) in HANDS {
         let s = scene_with("", &["deploy: {confirm: true}"]);
         let task = s.until_pull();
@@ -85,7 +85,7 @@ fn rule_31_what_a_hand_takes_back_while_a_person_is_awaited_is_held_at_once_and_
         for _ in 0..3 {
             s.house.tick().fine();
         }
-        assert!(s.house.query("SELECT repo FROM freezes").is_empty(), "{what}");
+        assert!(s.house.table("freezes").is_empty(), "{what}");
         assert_eq!((s.merges(), s.house.runs("ORCH-1").len()), (0, runs), "{what}: nothing starts");
         give(&s);
         if withdrawal {

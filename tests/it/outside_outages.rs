@@ -3,6 +3,7 @@
 use crate::support::git::raw;
 use crate::support::gitea::{FakeGitea, TOKEN};
 use crate::support::house::{House, Plan};
+use std::collections::BTreeSet;
 
 /// A house whose agent counts its runs; with `away` the remote disappears as the first run ends.
 fn house(away: bool) -> House {
@@ -20,12 +21,18 @@ fn plays(house: &House) -> usize {
     std::fs::read_to_string(house.path("plays")).map_or(0, |t| t.lines().count())
 }
 
+/// When a run whose job is deferred has ended, by the number of the job.
+fn ended(house: &House) -> Vec<(String, i64)> {
+    let exited = house.table("runs").with("state", "exited");
+    let at = exited.texts("exited_at/wall_ms").into_iter().map(|t| t.parse().unwrap());
+    exited.texts("job_id").into_iter().zip(at).collect()
+}
+
 /// What was deferred is due at once.
 fn due(house: &House) {
-    house.change(
-        "UPDATE jobs SET available_at = (SELECT json_extract(r.exited_at, '$.wall_ms') + 1 FROM runs r WHERE r.job_id = jobs.id AND r.state = 'exited')
-         WHERE status = 'running' AND EXISTS (SELECT 1 FROM runs r WHERE r.job_id = jobs.id AND r.state = 'exited')",
-    );
+    for (job, at) in ended(house) {
+        house.table("jobs").with("status", "running").with("id", job).put("available_at", at + 1);
+    }
 }
 
 #[test]
@@ -33,11 +40,8 @@ fn rule_8_an_outage_at_the_push_keeps_what_the_agent_has_done() {
     let house = house(true);
     house.item("One");
     house.tick().fine();
-    let waits = || {
-        house
-            .query("SELECT reason FROM jobs WHERE status = 'running' AND available_at > 0 AND reason IS NOT NULL")
-            .pop()
-    };
+    let waits =
+        || house.table("jobs").with("status", "running").above("available_at", 0).set("reason").texts("reason").pop();
     let why = house.until("the push is put off", waits);
     assert!(why.contains("can't be pushed now"), "{why}");
     let row = house.orch(&["status"]).json["tasks"][0].clone();
@@ -45,11 +49,11 @@ fn rule_8_an_outage_at_the_push_keeps_what_the_agent_has_done() {
     assert!(row["held_by"]["why"].as_str().unwrap().contains("the developer has ended"), "{row}");
     // Still unavailable: the push is retried, the agent is not.
     for _ in 0..2 {
-        house.until("its time", || house.query("SELECT 1 FROM jobs WHERE available_at > 0").pop().map(|_| due(&house)));
+        house.until("its time", || house.table("jobs").above("available_at", 0).texts("id").pop().map(|_| due(&house)));
         house.tick();
         house.until("put off again", || {
-            let later = "SELECT 1 FROM jobs j JOIN runs r ON r.job_id = j.id WHERE r.state = 'exited' AND j.available_at > json_extract(r.exited_at, '$.wall_ms') + 1";
-            house.query(later).pop()
+            let later = |job: &str, at| !house.table("jobs").with("id", job).above("available_at", at + 1).is_empty();
+            ended(&house).iter().any(|(job, at)| later(job, *at)).then_some(())
         });
     }
     assert_eq!(plays(&house), 1);
@@ -85,8 +89,8 @@ fn one_host_that_is_down_is_alerted_once_for_all_its_projects() {
     house.orch(&["new", "Two", "--project", "BB"]).fine();
     house.until("both wait for the forge", || {
         house.next();
-        let waits = house
-            .query("SELECT DISTINCT task_id FROM jobs WHERE kind = 'ci' AND reason LIKE '%did not list its statuses%'");
+        let waits = house.table("jobs").with("kind", "ci").like("reason", "did not list its statuses");
+        let waits: BTreeSet<String> = waits.texts("task_id").into_iter().collect();
         (waits.len() == 2).then_some(())
     });
     house.outages_age(20);
@@ -112,7 +116,7 @@ fn one_host_that_is_down_is_alerted_once_for_all_its_projects() {
 
 /// An unavailable remote is reported like a forge, even without one; a branch that it refuses is not a failed fetch.
 #[test]
-fn a_git_remote_that_is_away_or_refuses_is_told() {
+fn a_git_remote_that_is_unavailable_or_refuses_is_reported() {
     let house = house(false);
     std::fs::rename(house.remote(), house.path("away.git")).unwrap();
     house.item("One");
@@ -161,9 +165,7 @@ fn rule_45_a_git_that_is_killed_while_a_run_is_finalized_does_not_play_the_agent
     house.item("One");
     house.tick().fine();
     let why = house.until("it is put off", || {
-        house
-            .query("SELECT reason FROM jobs WHERE status = 'running' AND available_at > 0 AND reason IS NOT NULL")
-            .pop()
+        house.table("jobs").with("status", "running").above("available_at", 0).set("reason").texts("reason").pop()
     });
     assert!(why.contains("ended by signal 9"), "{why}");
     house.until("done", || {
@@ -177,7 +179,7 @@ fn rule_45_a_git_that_is_killed_while_a_run_is_finalized_does_not_play_the_agent
 /// RULE-11, RUN-3: the process that made the branch is killed before it can record it, and the default branch moves.
 /// The next one begins where the branch then is, so that no agent works on a base that the remote does not have.
 #[test]
-fn run_3_a_branch_whose_maker_was_killed_is_moved_up_and_costs_no_run() {
+fn run_3_a_branch_whose_creator_was_killed_is_updated_and_costs_no_run() {
     let house = house(false);
     let root = house.root().display();
     let once = format!("git \"$@\"; code=$?; if mkdir {root}/killed 2> /dev/null; then kill -9 $PPID; fi; exit $code");

@@ -102,8 +102,8 @@ fn ten_thousand_items_cost_one_request_when_nothing_changed_and_few_when_some_di
     let log = s.board.take();
     let reads = log.iter().filter(|l| l.starts_with("GET")).count();
     assert!(reads <= 2 + 450 / 100, "{reads} reads: {log:?}");
-    let keys = s.house.query("SELECT key FROM tasks ORDER BY id LIMIT 2");
-    assert_eq!(keys, ["ORCH-1", "ORCH-41"], "oldest work item first");
+    let keys = s.house.table("tasks").texts("key");
+    assert_eq!(keys[..2], ["ORCH-1", "ORCH-41"], "oldest work item first");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_full_scan_past_the_budget_continues_where_it_stopped() {
     }
     s.house.reconcile().fine();
     assert!(s.house.meta("watermark/ORCH").is_none(), "nothing is concluded yet");
-    let seen: usize = s.house.query("SELECT item_id FROM items").len();
+    let seen: usize = s.house.table("items").len();
     assert!((1..450).contains(&seen), "{seen}");
     s.board.data().budget = None;
     s.house.minute_passes();
@@ -127,7 +127,7 @@ fn a_full_scan_past_the_budget_continues_where_it_stopped() {
         s.house.reconcile();
         s.house.meta("watermark/ORCH")
     });
-    assert_eq!(s.house.query("SELECT item_id FROM items").len(), 450);
+    assert_eq!(s.house.table("items").len(), 450);
     assert!(lists(&s.board.take()) < 5 + 5, "pages are not read twice");
 }
 
@@ -157,7 +157,7 @@ fn more_changes_than_the_budget_holds_are_read_by_a_full_scan_that_continues() {
             break;
         }
     }
-    assert_eq!(s.house.query("SELECT item_id FROM items WHERE grp = 'started'").len(), 3_000);
+    assert_eq!(s.house.table("items").with("grp", "started").len(), 3_000);
     s.board.data().budget = None;
     s.board.data().now += 600_000;
     s.board.set(2, "Backlog");
@@ -199,7 +199,7 @@ fn cli_5_a_signal_ends_a_full_scan_between_two_pages_and_the_next_one_continues(
         assert_eq!(pass.rules(), ["unfinished"], "{}", pass.json);
         assert!(pass.json["skipped"][0]["why"].as_str().unwrap().starts_with("interrupted"), "{}", pass.json);
         assert_eq!(lists(&s.board.take()), 1);
-        assert_eq!(s.house.query("SELECT item_id FROM items").len(), 100, "what came is kept");
+        assert_eq!(s.house.table("items").len(), 100, "what came is kept");
         assert!(s.house.meta("watermark/ORCH").is_none(), "and nothing is concluded");
         s.house.reconcile().fine();
         assert_eq!(lists(&s.board.take()), 4, "the page that was read is not read again");
@@ -231,7 +231,7 @@ fn a_board_too_slow_for_one_pass_is_read_page_by_page() {
     s.house.orch(&["tick"]).fine();
     for page in 1..=2 {
         assert_eq!(pass(&s, Duration::ZERO), ["unfinished"]);
-        assert_eq!(s.house.query("SELECT item_id FROM items").len(), page * 100);
+        assert_eq!(s.house.table("items").len(), page * 100);
     }
     assert!(pass(&s, Duration::ZERO).is_empty());
     assert_eq!(lists(&s.board.take()), 3);
@@ -240,7 +240,7 @@ fn a_board_too_slow_for_one_pass_is_read_page_by_page() {
         s.board.set(n, "In Progress");
     }
     let passes = (1..9).find(|_| pass(&s, Duration::ZERO).is_empty());
-    assert_eq!(s.house.query("SELECT item_id FROM items WHERE grp = 'started'").len(), 250);
+    assert_eq!(s.house.table("items").with("grp", "started").len(), 250);
     assert_eq!(passes, Some(4), "one look at what changed, then three pages");
 }
 
@@ -345,16 +345,16 @@ fn a_full_scan_that_breaks_off_continues_where_it_stopped_and_starts_over_where_
     let pass = s.house.reconcile();
     assert_eq!((pass.code, pass.rules().len()), (3, 0), "{}", pass.json);
     assert!(pass.json["errors"][0]["message"].as_str().unwrap().contains("502"), "{}", pass.json);
-    assert_eq!(s.house.query("SELECT item_id FROM items").len(), 100);
+    assert_eq!(s.house.table("items").len(), 100);
     s.board.data().down = false;
     s.board.take();
     s.house.reconcile().fine();
     assert_eq!(lists(&s.board.take()), 4);
-    assert_eq!(s.house.query("SELECT item_id FROM items").len(), 450);
+    assert_eq!(s.house.table("items").len(), 450);
     assert_eq!(s.count("reconcile/skipped_terminal_total"), 45, "each once, of all parts");
     // A cursor that the server no longer knows.
     let scan = r#"{"cursor":"nowhere","newest_ms":0,"began_at":0}"#;
-    s.house.change(&format!("INSERT INTO meta (key, value) VALUES ('scan/ORCH', '{scan}')"));
+    s.house.db().insert("meta", &[("key", "scan/ORCH"), ("value", scan)]);
     assert_eq!(s.house.reconcile().code, 3);
     s.house.orch(&["reconcile", "--full"]).fine();
     assert!(s.house.meta("scan/ORCH").is_none());

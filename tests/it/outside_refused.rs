@@ -46,7 +46,7 @@ impl Scene {
 }
 
 #[test]
-fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_starts_again() {
+fn rule_45_a_forge_that_refuses_after_the_push_holds_the_task_and_no_agent_starts_again() {
     for (what, change, status) in NOES {
         let s = scene("");
         let task = s.until_refused(|d| change(d, true));
@@ -66,7 +66,7 @@ fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_start
         assert_eq!(explained["held_by"]["rule"], "forge_refused", "{what}");
         assert!(explained["moves"].to_string().contains("orch retry ORCH-1"), "{what}: {explained}");
         // Once due, it is requested again, and refused again.
-        s.house.change("UPDATE tasks SET refused = json_set(refused, '$.next_at', 0)");
+        s.house.table("tasks").put("refused/next_at", 0);
         s.house.tick().fine();
         assert_eq!(s.house.task("ORCH-1").unwrap().refused.unwrap().tries, 2, "{what}");
         // A person fixes it; `retry` repeats the request at once.
@@ -90,18 +90,18 @@ fn ord_1_a_right_that_is_missing_is_reported_before_the_first_branch() {
     let said = s.house.tick();
     assert_eq!(said.code, 3, "{}", said.json);
     let printed = said.json.to_string();
-    assert!(printed.contains("whether comments may be written") && printed.contains("write:issue"), "{printed}");
+    assert!(printed.contains("whether comments can be written") && printed.contains("write:issue"), "{printed}");
     let status = s.house.text(&["status"]).1;
     assert!(status.contains("forge of ORCH") && !status.contains("git remote of ORCH"), "{status}");
     let task = s.house.task("ORCH-1").unwrap();
     assert_eq!((task.stage.as_str(), task.branch, task.attempt), ("created", None, 1));
-    let given_back = |s: &Scene| s.house.query("SELECT id FROM runs WHERE result = 'given back'").len();
+    let given_back = |s: &Scene| s.house.table("runs").with("result", "given back").len();
     assert_eq!((s.agents(), given_back(&s)), (1, 1), "the claim, and no agent");
     let held = s.house.orch(&["explain", "ORCH-1"]).fine().json;
-    assert!(held["held_by"]["why"].to_string().contains("make a token with the scope write:issue"), "{held}");
+    assert!(held["held_by"]["why"].to_string().contains("create a token with the scope write:issue"), "{held}");
     assert!(s.forge.writes().iter().all(|l| l.starts_with("PATCH ")), "{:?}", s.forge.writes());
     s.forge.data().scopes.push("write:issue");
-    s.house.change("UPDATE jobs SET available_at = 0");
+    s.house.db().hurry();
     s.house.tick().fine();
     let open = s.house.until_task("ORCH-1", "has its pull request", |t| t.pr.is_some());
     assert_eq!((open.attempt, s.agents(), given_back(&s)), (1, 2, 1));
@@ -113,7 +113,7 @@ fn ord_1_what_is_refused_for_longer_than_its_bound_is_blocked_with_the_answer_an
     let mut s = scene("");
     s.house.env.push(("ORCH_EFFECTS_MAX_TRIES".into(), "2".into()));
     s.until_refused(|d| d.archived = true);
-    s.house.change("UPDATE tasks SET refused = json_set(refused, '$.next_at', 0)");
+    s.house.table("tasks").put("refused/next_at", 0);
     s.house.tick();
     let held = s.house.task("ORCH-1").unwrap();
     let why = held.blocked_reason.unwrap();
@@ -132,9 +132,7 @@ fn ord_1_what_is_refused_for_longer_than_its_bound_is_blocked_with_the_answer_an
 fn ord_1_statuses_and_a_merge_that_are_refused_hold_by_the_same_rule() {
     let s = scene("");
     let task = s.until_pull();
-    s.house.until("nothing runs", || {
-        s.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty().then_some(())
-    });
+    s.house.until("nothing runs", || s.house.is_quiet().then_some(()));
     s.forge.data().withdrawn = true;
     let held = s.drive("refused", |t| t.refused.is_some());
     assert_eq!(held.refused.unwrap().asked.as_str(), "statuses");
@@ -145,7 +143,7 @@ fn ord_1_statuses_and_a_merge_that_are_refused_hold_by_the_same_rule() {
     s.green(&task);
     let held = s.drive("the merge is refused", |t| t.refused.as_ref().is_some_and(|r| r.asked.as_str() == "land"));
     assert_eq!((held.critical, held.blocked_reason), (None, None));
-    assert_eq!(s.house.query("SELECT task_id FROM leases WHERE task_id IS NOT NULL"), Vec::<String>::new());
+    assert_eq!(s.house.table("leases").set("task_id").texts("task_id"), Vec::<String>::new());
     s.forge.data().archived = false;
     s.house.orch(&["retry", "ORCH-1"]).fine();
     s.drive("done", |t| t.stage.as_str() == "done");

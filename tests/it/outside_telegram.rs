@@ -19,7 +19,7 @@ fn until_asked(house: &House) {
     house.item("Greet <people> & \"friends\"");
     house.tick().fine();
     house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    house.delivered();
 }
 
 #[test]
@@ -45,23 +45,21 @@ fn one_card_follows_its_task_and_a_person_is_asked_once() {
     assert_eq!(chat.take(), []);
     house.orch(&["advance", "ORCH-1", "--approve"]).fine();
     house.until_task("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
-    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    house.delivered();
     let messages = chat.chat();
     assert_eq!(messages.iter().filter(|m| m.silent).count(), 1, "bumped, not multiplied: {messages:#?}");
     house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).fine();
     house.until_task("ORCH-1", "is done", |t| t.stage.as_str() == "done");
-    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    house.delivered();
     let card = chat.chat().into_iter().find(|m| m.silent).unwrap();
     assert!(card.text.contains('✅'), "{}", card.text);
     assert_eq!(house.meta("outbox/bugs"), None);
-    assert!(
-        house.query("SELECT payload || COALESCE(last_error, '') FROM outbox").iter().all(|t| !t.contains("secret"))
-    );
+    assert!(house.table("outbox").lines(&["payload", "last_error"]).iter().all(|t| !t.contains("secret")));
     chat.take();
 }
 
 #[test]
-fn ord_5_a_refusing_chat_is_tried_again_and_gets_what_it_is_owed() {
+fn ord_5_a_refusing_chat_is_retried_and_gets_the_pending_messages() {
     let chat = Telegram::start();
     let house = house(&chat, "");
     chat.close(Some(Closed::Kicked));
@@ -75,19 +73,18 @@ fn ord_5_a_refusing_chat_is_tried_again_and_gets_what_it_is_owed() {
     chat.close(None);
     house.orch(&["advance", "ORCH-1", "--approve"]).fine();
     house.until_task("ORCH-1", "goes on", |t| t.stage.as_str() == "deploy");
-    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    house.delivered();
     assert_eq!(chat.methods().len(), asked, "within 15 minutes it is not asked again");
-    assert!(!house.query("SELECT key FROM outbox WHERE state = 'parked' AND sink = 'alert'").is_empty());
+    assert!(!house.table("outbox").with("state", "parked").with("sink", "alert").is_empty());
     let status = house.orch(&["status"]).fine().json;
     assert_eq!(status["outbox"]["sinks_off"][0]["sink"], "telegram", "{status}");
     assert!(house.text(&["status"]).1.contains("telegram refuses"));
     // A quarter of an hour later it is tried again, without a change of its configuration.
-    let earlier = "json_set(value, '$.tried', json_extract(value, '$.tried') - 900000)";
-    house.change(&format!("UPDATE meta SET value = {earlier} WHERE \"key\" LIKE 'sink/telegram/%'"));
+    house.table("meta").like("key", concat!("sink/", "telegram/")).shift("value/tried", -900_000);
     house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).fine();
     house.until("all is told", || {
         house.tick();
-        house.query("SELECT key FROM outbox WHERE state IN ('open', 'parked')").is_empty().then_some(())
+        house.table("outbox").among("state", &["open", "parked"]).is_empty().then_some(())
     });
     let sent = chat.take();
     assert!(sent.iter().any(|m| m.text.contains("ORCH-1") && !m.silent), "{sent:#?}");
@@ -124,7 +121,7 @@ fn a_group_that_became_a_supergroup_is_followed_and_remembered() {
     chat.migrate(-100_777);
     house.orch(&["advance", "ORCH-1", "--approve"]).fine();
     house.until_task("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
-    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    house.delivered();
     let sent = chat.take();
     assert!(sent.iter().all(|m| m.chat == -100_777), "{sent:#?}");
     let there: Vec<_> = chat.chat().into_iter().filter(|m| m.chat == -100_777 && m.silent).collect();
@@ -140,7 +137,7 @@ fn a_group_that_became_a_supergroup_is_followed_and_remembered() {
 
 /// Everything is sent, however often it had to wait.
 fn until_alerted(house: &House) {
-    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    house.delivered();
 }
 
 #[test]
@@ -154,17 +151,17 @@ fn rule_41_an_alert_of_unknown_outcome_is_repeated_once_and_says_so() {
     chat.take();
     chat.fault("sendMessage", Fault::CutAfterEffect, 2);
     house.orch(&["freeze", "demo", "--reason", "the database moves"]).fine();
-    let open = house.query("SELECT unknown_outcome FROM outbox WHERE state = 'open' AND sink = 'alert'");
+    let open = house.table("outbox").with("state", "open").with("sink", "alert").texts("unknown_outcome");
     assert_eq!(open, ["1"], "it may have arrived");
     let first = chat.take();
     assert_eq!(first.len(), 1, "it has");
-    house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+    house.messages_are_due();
     house.tick().fine();
     let second = chat.take();
     assert_eq!(second.len(), 1);
     assert_ne!(first[0].text, second[0].text, "the repeat says so");
     assert!(second[0].text.contains("the database moves"));
-    house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+    house.messages_are_due();
     house.tick().fine();
     assert_eq!(chat.take().len(), 0, "and no third time");
     assert_eq!(house.meta("outbox/strays").as_deref(), Some("2"));
@@ -201,7 +198,7 @@ fn rule_41_a_card_older_than_two_days_is_edited_to_one_line() {
     until_alerted(&house);
     chat.take();
     let old = chat.chat().into_iter().find(|m| m.silent).unwrap();
-    house.change(&format!("UPDATE cards SET sent_at = sent_at - {HOURS_49}"));
+    house.table("cards").shift("sent_at", -HOURS_49);
     chat.set_clock(1_000_000 + HOURS_49);
     house.orch(&["advance", "ORCH-1", "--approve"]).fine();
     house.until_task("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
@@ -227,7 +224,7 @@ fn rule_41_only_the_oldest_open_message_of_a_task_and_sink_goes() {
     house.orch(&["unfreeze", "demo"]).fine();
     house.orch(&["freeze", "demo", "--reason", "second"]).fine();
     assert_eq!(chat.take().len(), 0, "the second waits for the first");
-    house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+    house.messages_are_due();
     house.tick().fine();
     let alerts_file: Vec<String> = chat.take().into_iter().map(|m| m.text).collect();
     assert_eq!(alerts_file.len(), 2);

@@ -22,7 +22,7 @@ fn house(chat: &Telegram) -> House {
 /// Waits until the task waits, everything is sent, and nothing runs.
 fn until_asked(house: &House) {
     house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    house.delivered();
 }
 
 /// The newest message with buttons.
@@ -57,9 +57,9 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     let texts: Vec<&str> = asked.buttons.iter().map(|b| b.0.as_str()).collect();
     assert_eq!(texts, ["Approve", "Reject", "Stop"]);
     let nonce = asked.button("approve").split(':').nth(1).unwrap().to_owned();
-    assert!(house.query("SELECT nonce_hash FROM asks").iter().all(|h| h.len() == 64 && !h.contains(&nonce)));
+    assert!(house.table("asks").texts("nonce_hash").iter().all(|h| h.len() == 64 && !h.contains(&nonce)));
     let kept: Vec<String> =
-        house.query("SELECT payload FROM outbox").into_iter().chain(house.query("SELECT detail FROM audit")).collect();
+        house.table("outbox").texts("payload").into_iter().chain(house.table("audit").texts("detail")).collect();
     assert!(kept.iter().all(|t| !t.contains(&nonce)), "the nonce is stored hashed only");
 
     // Strangers, bots, other chats, other data, nonsense: none of it decides, all of it is answered, and nothing blocks
@@ -96,12 +96,12 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     assert_eq!(chat.answered(&eve), "you may not decide here");
     assert_eq!(chat.answered(&again), "you may not decide here");
     assert_eq!(chat.unanswered(), Vec::<String>::new());
-    assert_eq!(chat.answered(&presses[3]), "this button is not known here");
+    assert_eq!(chat.answered(&presses[3]), "this button is unknown here");
     let strangers = house.events("stranger_refused");
     // A bot with a decider's number is a stranger, too.
     assert_eq!(strangers.iter().filter(|e| e["by"]["user"] == "66").count(), 1, "{strangers:#?}");
     house.tick().fine();
-    assert_eq!(house.query("SELECT COUNT(*) FROM chat_updates"), ["13"], "each is applied once");
+    assert_eq!(house.table("chat_updates").len(), 13, "each is applied once");
 
     // A reply by somebody else, or to another message, is no reason; the same user's is.
     let press = chat.press(ANN, &asked, "reject");
@@ -155,8 +155,8 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     let deploy = question(&chat);
     let (late, what) = chat.pressed(BOB, second.id, &second.button("approve"));
     chat.update(what);
-    // The branch gets another head: Confirm Deploy is stale, and asked again.
-    house.change("UPDATE asks SET head = 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' WHERE state = 'open'");
+    // The branch gets new head: Confirm Deploy is stale, and asked again.
+    house.table("asks").with("state", "open").put("head", "a".repeat(40));
     let moved = chat.press(BOB, &deploy, "deploy");
     chat.update(chat.reply(ANN, why.id, "not like this"));
     house.tick().fine();
@@ -220,7 +220,7 @@ fn ord_5_stop_asks_once_more_and_another_reader_is_named() {
     house.tick().fine();
     assert_eq!(read_count(&chat), reads, "and it is not asked at every step");
     chat.other_reader(false);
-    house.change("UPDATE meta SET value = json_set(value, '$.tried', 0) WHERE key = 'sink/telegram/answers'");
+    house.table("meta").with("key", "sink/telegram/answers").put("value/tried", 0);
 
     // The group becomes a supergroup: open questions are asked there.
     chat.press(ANN, &asked, "stop");

@@ -1,10 +1,10 @@
 //! Runs every command of the README, in its order there.
 
+use crate::support::wait;
 use serde_json::Value;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -75,18 +75,16 @@ impl Home {
 
     /// Ticks until the task waits for this (or is in this stage).
     fn until(&self, what: &str) {
-        let begun = Instant::now();
-        loop {
+        let task = || {
             self.ok(&self.checkout(), "orch tick");
             let text = self.ok(&self.checkout(), "orch status --json --all");
-            let v: Value = serde_json::from_str(&text).unwrap();
-            let task = &v["tasks"][0];
-            if task["waiting_for"] == what || task["stage"] == what {
-                return;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(60), "never {what}: {task:#}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+            serde_json::from_str::<Value>(&text).unwrap()["tasks"][0].clone()
+        };
+        let there = || {
+            let task = task();
+            (task["waiting_for"] == what || task["stage"] == what).then_some(())
+        };
+        wait::until(what, &[&self.checkout()], there, || format!("{:#}", task()));
     }
 }
 

@@ -290,7 +290,7 @@ fn errors_of_the_api_are_failures_though_they_say_success() {
 }
 
 #[test]
-fn limits_of_the_service_are_told_apart() {
+fn limits_of_the_service_are_distinguished() {
     let busy = || Turn::Fail(529, "overloaded_error", "Overloaded", Vec::new());
     let slow = Turn::Fail(429, "rate_limit_error", "slow down", vec![("retry-after", "3600".to_owned())]);
     let Some(mut rig) = Rig::new(vec![busy(), Turn::Say("ok"), busy(), busy(), slow, window(4_000_000_000)]) else {

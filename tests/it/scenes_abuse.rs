@@ -56,7 +56,7 @@ fn whatever_an_agent_does_to_its_worktree_the_next_run_is_clean_and_nothing_of_i
     for word in ["line\" (it has a control character", "src/fifo (it is a FIFO)", "src/dangling (it is a link"] {
         assert!(again(3).contains(word), "{word}: {}", again(3));
     }
-    assert!(again(5).contains("it was silent for 3 s"), "{}", again(5));
+    assert!(again(5).contains("it printed nothing for 3 s"), "{}", again(5));
     assert_eq!(w.git("orch", &["log", "--all", "--format=%H", "--", ".env"]), "");
     assert_eq!([0, 1, 2, 3, 4, 5].map(|n: usize| w.runs(&keys[n], "development")), [2, 1, 1, 2, 1, 2]);
     let tree = w.git("orch", &["ls-tree", "-r", "main"]);
@@ -95,7 +95,7 @@ fn ci_that_can_not_run_is_no_verdict_and_spends_nothing() {
     w.person("orch", "main", &[("ci.sh", "#!/bin/sh\nkill -9 $$\n")], "a CI that dies");
     let key = w.new_item("No CI", &[]);
     w.drive("CI could not look", |w| {
-        w.count("SELECT count(*) FROM evidence WHERE gate = 'ci_green' AND verdict = 'tool_error'") > 0
+        w.table("evidence").with("gate", "ci_green").with("verdict", "tool_error").len() > 0
     });
     let t = w.task(&key);
     assert_eq!((t.stage.as_str(), t.attempt, w.runs(&key, "development")), ("development", 1, 1));

@@ -73,7 +73,7 @@ fn rule_44_an_undecodable_row_holds_its_own_task_and_names_it() {
     let s = scene();
     s.board.item("Broken", "To Analyse");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    s.house.change("UPDATE tasks SET findings = 'nonsense' WHERE key = 'ORCH-1'");
+    s.house.table("tasks").with("key", "ORCH-1").put("findings", "nonsense");
     s.board.item("Fine", "To Analyse");
     let ran = s.house.reconcile();
     assert_eq!(ran.code, 3, "{}", ran.json);

@@ -16,7 +16,7 @@ fn parked(house: &House) {
     });
     house.until("all is told", || {
         house.tick();
-        house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
+        house.table("outbox").with("state", "open").is_empty().then_some(())
     });
 }
 
@@ -35,11 +35,11 @@ fn a_label_that_answers_is_named_with_what_follows_in_comment_card_alert_and_tim
     });
     house.until("all is told", || {
         house.tick();
-        house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
+        house.table("outbox").with("state", "open").is_empty().then_some(())
     });
     let item = std::fs::read_to_string(house.path("state/issues/ORCH-1.md")).unwrap();
     let (_, timeline, _) = house.text(&["timeline", "ORCH-1"]);
-    let alerts = house.query("SELECT payload FROM outbox WHERE sink = 'alert'").join("\n");
+    let alerts = house.table("outbox").with("sink", "alert").texts("payload").join("\n");
     for (label, consequence) in [("go-on", "approved"), ("ship-it", "the deploy begins")] {
         for (place, text) in [("comment", &item), ("card", &card(&house)), ("timeline", &timeline), ("alert", &alerts)]
         {
@@ -98,7 +98,7 @@ fn an_unknown_status_is_named_with_the_nearest_and_steers_nothing() {
 }
 
 #[test]
-fn what_lies_in_a_boards_folder_and_is_no_item_is_passed_over_with_a_notice() {
+fn a_file_in_a_boards_folder_that_is_no_item_is_skipped_with_a_notice() {
     let house = house("", &[]);
     house.item("Greet");
     let dir = house.path("state/issues");
@@ -118,7 +118,7 @@ fn what_lies_in_a_boards_folder_and_is_no_item_is_passed_over_with_a_notice() {
     }
     assert!(house.task("ORCH-1").is_some());
     let (code, chart, _) = house.text(&["doctor"]);
-    assert!(chart.contains("README.md is passed over"), "exit {code}: {chart}");
+    assert!(chart.contains("README.md is skipped"), "exit {code}: {chart}");
 }
 
 /// An entry in place of a work item that is not one holds that item alone, makes no step wait, and is no failure of the
@@ -175,17 +175,18 @@ fn rule_44_a_broken_message_blocks_nothing_and_doctor_names_what_is_unreadable()
         house.tick();
         house.task("ORCH-1")
     });
-    house.change(
-        "INSERT INTO outbox (key, task_id, sink, payload, state, created_at) VALUES ('broken/1', NULL, 'alert', 'nonsense', 'open', 1);
-         INSERT INTO outbox (key, task_id, sink, payload, state, created_at) VALUES ('behind/1', NULL, 'alert', '{\"kind\":\"frozen\",\"key\":\"\",\"title\":\"demo\",\"detail\":\"x\"}', 'open', 2);",
-    );
+    let frozen = r#"{"kind":"frozen","key":"","title":"demo","detail":"x"}"#;
+    for (key, payload, at) in [("broken/1", "nonsense", "1"), ("behind/1", frozen, "2")] {
+        let row = [("key", key), ("sink", "alert"), ("payload", payload), ("state", "open"), ("created_at", at)];
+        house.db().insert("outbox", &row);
+    }
     let chart = house.orch(&["doctor"]).json.to_string();
     assert!(chart.contains("of outbox") && chart.contains("can't be read"), "{chart}");
     house.until("the one behind it", || {
         house.tick();
-        (house.query("SELECT state FROM outbox WHERE key = 'behind/1'") == ["sent"]).then_some(())
+        (house.table("outbox").with("key", "behind/1").texts("state") == ["sent"]).then_some(())
     });
-    assert_eq!(house.query("SELECT state FROM outbox WHERE key = 'broken/1'"), ["parked"]);
+    assert_eq!(house.table("outbox").with("key", "broken/1").texts("state"), ["parked"]);
     let ran = house.tick();
     assert_eq!(ran.code, 0, "it is told once, and then stands in status: {}", ran.json);
 }

@@ -89,8 +89,7 @@ fn ord_1_no_agent_is_paid_on_a_red_base_and_a_fixed_one_lets_it_start() {
     }
     assert_eq!((agents(&house), calls(&house, "base").len()), (0, 1));
     assert_eq!(house.alerts("base_red"), ["demo"]);
-    let alerts_sent =
-        house.query("SELECT json_extract(payload, '$.detail') FROM outbox WHERE key LIKE 'alert/base_red/%'");
+    let alerts_sent = house.table("outbox").like("key", "alert/base_red/").texts("payload/detail");
     assert!(
         alerts_sent[0].contains("exit 1")
             && alerts_sent[0].contains("looking")
@@ -159,7 +158,7 @@ fn ord_1_a_missing_program_is_environment_and_a_person_may_start_on_a_red_base()
 }
 
 #[test]
-fn rule_20_a_try_whose_supervisor_was_killed_is_tried_again() {
+fn rule_20_a_base_check_whose_supervisor_was_killed_is_repeated() {
     let plan = Plan::short()
         .project("ci: {command: [sh, -c, 'test -e ../../../../again || sleep 600']}")
         .top("base: {recheck_s: 600}");
@@ -176,7 +175,7 @@ fn rule_20_a_try_whose_supervisor_was_killed_is_tried_again() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     // Its claim is older than any start takes.
     house.until("taken back", || {
-        house.change("UPDATE meta SET value = json_set(value, '$.since', 1) WHERE key = 'base/row/demo' AND json_extract(value, '$.state') = 'running'");
+        house.table("meta").with("key", "base/row/demo").with("value/state", "running").put("value/since", 1);
         house.tick();
         (base(&house)["state"] != "running").then_some(())
     });
@@ -197,7 +196,7 @@ fn ord_1_setup_runs_before_ci_and_before_staging_checks_and_fails_as_ci() {
     let house = House::new(&plan);
     house.item("Greet people");
     until_done(&house);
-    let said = house.query("SELECT why FROM evidence WHERE gate IN ('ci_green', 'staging_status') ORDER BY id");
+    let said = house.table("evidence").among("gate", &["ci_green", "staging_status"]).texts("why");
     assert!(said[0].contains("worktree.setup: exit 7"), "{said:?}");
     assert!(said[1].contains("ci.command passed") && said[2].contains("checks passed"), "{said:?}");
     let sent_back = house.events("stage_rolled_back")[0].to_string();

@@ -136,8 +136,8 @@ fn a_broken_house_is_exit_3_with_its_name_and_nothing_is_spent() {
     assert!(ran.json["errors"].to_string().contains("orch"), "{}", ran.out);
     let t = w.task(&key);
     assert_eq!((t.stage.as_str(), t.attempt, w.runs(&key, "analysis")), ("created", 1, 0));
-    assert_eq!(w.count("SELECT count(*) FROM jobs WHERE spent = 1"), 0);
-    assert_eq!(w.count("SELECT count(*) FROM jobs WHERE status = 'queued'"), 1);
+    assert_eq!(w.table("jobs").with("spent", 1).len(), 0);
+    assert_eq!(w.table("jobs").with("status", "queued").len(), 1);
     std::fs::rename(w.path("away.git"), w.path("orch.git")).unwrap();
     w.rest(&key);
     assert_eq!(w.runs(&key, "analysis"), 1);
@@ -175,9 +175,7 @@ fn a_broken_house_is_exit_3_with_its_name_and_nothing_is_spent() {
         }
     }
     std::fs::write(&db, &good).unwrap();
-    let newer = rusqlite::Connection::open(&db).unwrap();
-    newer.pragma_update(None, "user_version", 999).unwrap();
-    drop(newer);
+    w.db().set_head("user_version", 999);
     for step in steps {
         let ran = w.run(step);
         assert!(

@@ -38,7 +38,7 @@ fn rule_4_a_persons_push_while_parked_goes_back_to_the_stage_whose_verdict_no_lo
 }
 
 #[test]
-fn a_moved_default_branch_is_taken_in_tested_again_and_the_review_carried_only_by_equal_patches() {
+fn a_branch_updated_to_a_moved_default_branch_is_tested_again_and_keeps_its_review_only_with_equal_patches() {
     let (w, key) = parked("stages: [analysis, development, review, deploy]");
     let before = w.log("ci").len();
     let moved = w.person("orch", "main", &[("other.txt", "beside\n")], "beside");
@@ -171,7 +171,7 @@ fn a_rejection_ends_the_run_at_work_and_what_it_would_have_said_counts_for_nothi
     assert!(w.prompt(&key, "development", 2).contains("Stop: it is the wrong thing."));
     assert_ne!(t.head, head);
     w.until("nothing is left of the run", |w| w.processes().is_empty());
-    assert_eq!(w.count("SELECT count(*) FROM evidence WHERE gate = 'review_verdict'"), 1);
+    assert_eq!(w.table("evidence").with("gate", "review_verdict").len(), 1);
 }
 
 /// The branch moved under a run: its commits are discarded, nothing is spent, and the next run begins at the new head.
@@ -186,8 +186,8 @@ fn rule_22_a_rejected_push_discards_the_run_and_begins_at_the_new_head() {
     w.go("dev");
     let t = w.rest(&key);
     assert_eq!((t.stage.as_str(), t.attempt, w.runs(&key, "development")), ("deploy", 1, 2), "{t:?}\n{}", w.dump());
-    assert_eq!(w.count("SELECT count(*) FROM jobs WHERE spent = 1"), 0);
-    assert_eq!(w.rows("SELECT start_sha FROM runs WHERE kind = 'agent' ORDER BY id DESC LIMIT 1"), [pushed.as_str()]);
+    assert_eq!(w.table("jobs").with("spent", 1).len(), 0);
+    assert_eq!(w.table("runs").with("kind", "agent").last("start_sha"), pushed.as_str());
     let text = w.git("orch", &["show", &format!("{branch}:src/{key}.txt")]);
     assert!(text.contains("run 2") && !text.contains("run 1"), "{text}");
 }

@@ -61,8 +61,9 @@ fn rule_45_what_this_machine_lacks_holds_by_its_rule_spends_nothing_and_a_retry_
     lacking("runtimes: {scripted: {kind: command, command: [./agent.sh]}}");
     house.orch(&["retry", "ORCH-1"]).fine();
     until_done(&house);
-    let spent = house.query("SELECT id FROM jobs WHERE spent = 1 OR (kind = 'agent' AND status = 'failed')");
-    assert_eq!((spent.len(), house.task("ORCH-1").unwrap().attempt), (0, 1));
+    let jobs = house.table("jobs");
+    assert!(jobs.clone().with("kind", "agent").with("status", "failed").is_empty());
+    assert_eq!((jobs.with("spent", 1).len(), house.task("ORCH-1").unwrap().attempt), (0, 1));
     assert!(house.alerts("blocked").is_empty());
 }
 
@@ -75,14 +76,14 @@ fn ord_1_a_base_that_can_not_be_checked_holds_and_the_fault_is_reported() {
     house.item("Greet people");
     let ran = house.tick();
     assert_eq!(ran.code, 3, "{}", ran.json);
-    assert!(ran.json["errors"].to_string().contains("looking at the base"), "{}", ran.json);
+    assert!(ran.json["errors"].to_string().contains("checking the base"), "{}", ran.json);
     assert_eq!(held(&house)["rule"], "base_pending");
     let again = house.tick().fine();
     assert_eq!((again.rules(), agents(&house)), (vec!["base_pending".to_owned()], 0), "not asked at each step");
     std::fs::rename(house.path("away.git"), house.remote()).unwrap();
     house.orch(&["retry", "ORCH-1"]).fine();
     until_done(&house);
-    assert_eq!(house.query("SELECT value FROM meta WHERE key LIKE 'base/unseen/%'").len(), 0);
+    assert_eq!(house.table("meta").like("key", "base/unseen/").len(), 0);
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn ord_1_a_red_ci_runs_again_on_its_head_where_its_script_was_fixed_on_the_defau
     house.orch(&["retry", "ORCH-1"]).fine();
     house.until("CI is green on the same head", || {
         house.tick();
-        let green = house.query("SELECT sha FROM evidence WHERE gate = 'ci_green' AND verdict = 'pass' ORDER BY id");
+        let green = house.table("evidence").with("gate", "ci_green").with("verdict", "pass").texts("sha");
         green.first().cloned().filter(|sha| Some(sha.as_str()) == head.as_ref().map(|h| h.as_str()))
     });
     assert_eq!(agents(&house), 2, "no agent starts");
@@ -272,7 +273,7 @@ fn ord_1_a_remote_or_a_history_that_never_fits_blocks_at_once_with_the_way_out()
     });
     assert!(why.contains("histor"), "{why}");
     assert!(house.orch(&["explain", "ORCH-1"]).json["moves"].to_string().contains("orch retry ORCH-1"));
-    assert_eq!(house.query("SELECT task_id FROM leases WHERE task_id IS NOT NULL").len(), 0);
+    assert_eq!(house.table("leases").set("task_id").len(), 0);
     house.orch(&["stop", "ORCH-1"]);
     // Another repository in its place, whose objects have longer names.
     std::fs::rename(house.remote(), house.path("old.git")).unwrap();

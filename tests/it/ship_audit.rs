@@ -138,7 +138,7 @@ fn a_feed_that_does_not_answer_in_time_fails_where_that_is_asked_and_spends_noth
     std::fs::write(&file, text.replace("scan_timeout_s: 20", "scan_timeout_s: 3")).unwrap();
     let key = pipe.item("Add a package");
     let why = pipe.hurried_to_a_block(&key);
-    assert!(why.contains("security_gate could not look 3 times") && why.contains("package-lock.json"), "{why}");
+    assert!(why.contains("security_gate could not run 3 times") && why.contains("package-lock.json"), "{why}");
     assert_eq!(pipe.of(&key, "attempt"), "1");
     assert!(pipe.evidence("17-security-report.md").contains("reason: \"feed_unreachable\""));
     assert_eq!(pipe.remote(&["log", "--format=%s", "main"]).lines().count(), 1, "nothing landed");

@@ -58,18 +58,13 @@ fn rule_28_exit_1_is_reworked_on_a_new_branch_from_the_merged_default_while_othe
         .unwrap();
     let first = pipe.item("First");
     pipe.until("the rollback", |p| p.of(&first, "attempt") == "2");
-    let (old, landed) = (
-        pipe.one("SELECT json_extract(intent, '$.branch') FROM journal WHERE kind = 'branch_created'"),
-        pipe.of(&first, "landed_sha"),
-    );
+    let (old, landed) =
+        (pipe.table("journal").with("kind", "branch_created").one("intent/branch"), pipe.of(&first, "landed_sha"));
     assert!(pipe.of(&first, "findings").contains("the migration failed"), "{}", pipe.of(&first, "findings"));
     assert_eq!(pipe.remote(&["rev-parse", "main"]), landed, "exit 1 takes nothing back");
     let second = pipe.item("Second");
     pipe.until("the second at the gate", |p| {
-        !p.rows(&format!(
-            "SELECT 1 FROM evidence e JOIN tasks t ON t.id = e.task_id WHERE t.key = '{second}' AND gate = 'ci_green'"
-        ))
-        .is_empty()
+        !p.table("evidence").with("task_id", p.of(&second, "id")).with("gate", "ci_green").is_empty()
     });
     let said = pipe.orch(&["tick", "--json"]).json();
     let held = said["skipped"].as_array().unwrap();
@@ -80,8 +75,11 @@ fn rule_28_exit_1_is_reworked_on_a_new_branch_from_the_merged_default_while_othe
     let branch = pipe.of(&first, "branch");
     assert_ne!(branch, old);
     assert!(branch.contains("rework-2"), "{branch}");
-    assert_eq!(pipe.one(&format!("SELECT json_extract(intent, '$.base') FROM journal WHERE kind = 'branch_created' AND json_extract(intent, '$.branch') = '{branch}'")), landed);
-    assert_eq!(pipe.rows("SELECT 1 FROM journal WHERE kind = 'pr_opened' AND task_id = 1").len(), 2);
+    assert_eq!(
+        pipe.table("journal").with("kind", "branch_created").with("intent/branch", branch).one("intent/base"),
+        landed
+    );
+    assert_eq!(pipe.table("journal").with("kind", "pr_opened").with("task_id", 1).len(), 2);
     pipe.until_stage(&second, "done");
     let merged = pipe.events("pr_merged");
     assert_eq!(merged.len(), 3, "{merged:?}");
@@ -99,7 +97,7 @@ fn unknown(script: &str, deploy: &str, said: &str) {
     pipe.until_blocked(&key);
     let why = pipe.of(&key, "blocked_reason");
     assert!(why.contains("production is unknown") && why.contains(said), "{why}");
-    let freeze = pipe.one("SELECT reason FROM freezes WHERE repo = 'demo'");
+    let freeze = pipe.table("freezes").with("repo", "demo").one("reason");
     assert!(freeze.contains("production is unknown"), "{freeze}");
     let alerts = pipe.alerts();
     assert_eq!(alerts.iter().filter(|a| *a == "blocked").count(), 1, "{alerts:?}");
@@ -108,18 +106,18 @@ fn unknown(script: &str, deploy: &str, said: &str) {
     for step in [&["tick"][..], &["reap"], &["advance"], &["tick"]] {
         pipe.orch(step);
     }
-    assert_eq!(pipe.rows("SELECT 1 FROM runs WHERE kind = 'deploy'").len(), 1, "never again by itself");
+    assert_eq!(pipe.table("runs").with("kind", "deploy").len(), 1, "never again by itself");
     let landed = pipe.of(&key, "landed_sha");
     std::fs::write(pipe.at("prod/ok"), "").unwrap();
     // A retry alone does not lift the freeze.
     assert_eq!(pipe.orch(&["retry", &key]).code, 0);
     pipe.orch(&["tick"]);
-    assert_eq!(pipe.rows("SELECT 1 FROM runs WHERE kind = 'deploy'").len(), 1);
+    assert_eq!(pipe.table("runs").with("kind", "deploy").len(), 1);
     assert_eq!(pipe.orch(&["unfreeze", "ORCH"]).code, 0);
     pipe.until_stage(&key, "done");
     assert_eq!(pipe.of(&key, "landed_sha"), landed);
     assert_eq!(pipe.events("pr_merged").len(), 1, "one merge");
-    let ids = pipe.rows("SELECT id FROM deploys ORDER BY id");
+    let ids = pipe.table("deploys").texts("id");
     assert_eq!(ids.len(), 2, "{ids:?}");
     assert_eq!(deploys(&pipe), [landed.as_str()]);
 }
@@ -179,7 +177,7 @@ fn rule_18_half_a_result_is_unknown() {
             "[ -e \"$TARGET/ok\" ] || {{ printf '{{\"schema\":1,\"ta' > \"$ORCH_DEPLOY_RESULT\"; exit 0; }}\n{PLAIN}"
         ),
         "",
-        "not written to its end",
+        "incomplete",
     );
 }
 
@@ -212,8 +210,8 @@ fn rule_35_a_wrapper_killed_with_its_command_leaves_an_unknown_deploy_that_is_ne
             .unwrap();
     }
     pipe.until_blocked(&key);
-    assert_eq!(pipe.rows("SELECT state FROM deploys"), ["settled"]);
-    assert!(pipe.one("SELECT reason FROM freezes").contains("unknown"));
+    assert_eq!(pipe.table("deploys").texts("state"), ["settled"]);
+    assert!(pipe.table("freezes").one("reason").contains("unknown"));
     let result = crate::support::pipe::files(&pipe.at("state/sentinels"));
     let result: Vec<_> = result.iter().filter(|p| p.to_string_lossy().ends_with(".result.json")).collect();
     assert!(
@@ -274,7 +272,7 @@ fn confirm_deploy_returns_with_the_command_started() {
     pipe.until("the parking", |p| p.of(&key, "waiting_for") == "confirm_deploy");
     let said = pipe.orch(&["advance", &key, "--confirm-deploy"]);
     assert_eq!(said.code, 0, "{}", said.all());
-    let states = pipe.rows("SELECT state FROM deploys");
+    let states = pipe.table("deploys").texts("state");
     assert!(["started", "settled"].contains(&states[0].as_str()), "{states:?}");
     pipe.until_stage(&key, "done");
     assert_eq!(pipe.orch(&["advance", &key, "--confirm-deploy"]).code, 4);
@@ -284,7 +282,7 @@ fn confirm_deploy_returns_with_the_command_started() {
 fn rule_1_artefacts_go_to_the_branch_after_done_where_it_is_asked_for() {
     let pipe = with(PLAIN, "artefacts_after_merge: branch, ");
     let key = pipe.item("One");
-    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("what orch recorded"));
+    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("orch's record"));
     assert_eq!(pipe.of(&key, "stage"), "done");
     let shown = pipe.remote(&["show", &format!("main:docs/work-items/{key}/14-deploy-log.md")]);
     assert!(shown.contains("deploy_status: SUCCESS"), "{shown}");
@@ -293,7 +291,7 @@ fn rule_1_artefacts_go_to_the_branch_after_done_where_it_is_asked_for() {
     for _ in 0..3 {
         pipe.orch(&["tick"]);
     }
-    assert_eq!(pipe.remote(&["log", "--format=%s", "main"]).matches("what orch recorded").count(), 1);
+    assert_eq!(pipe.remote(&["log", "--format=%s", "main"]).matches("orch's record").count(), 1);
     assert!(!pipe.at("state/sentinels/demo/merge-lease.json").exists());
 }
 
@@ -317,10 +315,10 @@ fn rule_1_artefacts_that_the_default_branch_refuses_are_alerted_once_and_committ
         assert_eq!(ran.code, 0, "{}", ran.all());
     }
     assert!(pipe.events("artefacts_refused")[0].contains("release window closed"));
-    assert_eq!(pipe.rows("SELECT 1 FROM outbox WHERE key LIKE 'alert/artefacts_refused/%'").len(), 1);
+    assert_eq!(pipe.table("outbox").like("key", "alert/artefacts_refused/").len(), 1);
     std::fs::remove_file(&hook).unwrap();
-    pipe.change("UPDATE journal SET intent = json_set(intent, '$.until', 0) WHERE kind = 'artefact_committed'");
-    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("what orch recorded"));
+    pipe.table("journal").with("kind", "artefact_committed").put("intent/until", 0);
+    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("orch's record"));
 }
 
 #[test]
@@ -335,7 +333,7 @@ fn rule_34_an_initiated_file_that_the_database_does_not_know_stops_the_task() {
     pipe.until_blocked(&key);
     assert!(pipe.of(&key, "blocked_reason").contains("deploy 1-1-9"), "{}", pipe.of(&key, "blocked_reason"));
     assert_eq!(deploys(&pipe).len(), 0);
-    assert_eq!(pipe.rows("SELECT repo FROM freezes"), ["demo"]);
+    assert_eq!(pipe.table("freezes").texts("repo"), ["demo"]);
 }
 
 #[test]
@@ -376,8 +374,8 @@ fn never_ran(script: &str, said: &str) {
     let key = pipe.item("One");
     let why = pipe.hurried_to_a_block(&key);
     assert!(why.contains("could not be started") && why.contains(said) && why.contains("as before"), "{why}");
-    assert_eq!(pipe.rows("SELECT state FROM deploys"), ["landed"]);
-    assert!(pipe.rows("SELECT 1 FROM freezes").is_empty(), "{}", pipe.story());
+    assert_eq!(pipe.table("deploys").texts("state"), ["landed"]);
+    assert!(pipe.table("freezes").is_empty(), "{}", pipe.story());
     assert!(
         !pipe
             .at(&format!("state/sentinels/demo/{key}"))

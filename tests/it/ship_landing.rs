@@ -57,7 +57,7 @@ fn by_hand(clone: &Path, method: &str, branch: &str, base: &str) -> bool {
 /// Every method: on the tested base, over a base that moved, and with somebody else's commit on top. The result is the
 /// commit of the line with the tested tree, or untested; never the tip, never the branch's head.
 #[test]
-fn rule_5_every_hand_and_method_is_judged_by_the_line() {
+fn rule_5_every_merger_and_method_is_judged_by_the_first_parent_line() {
     for method in METHODS {
         for (moved, later) in [(false, false), (false, true), (true, false), (true, true)] {
             let name = format!("{method}, base moved {moved}, another commit later {later}");
@@ -132,7 +132,7 @@ fn rule_5_what_others_did_is_not_taken_for_ours() {
 
 /// A person pushes to the default branch, then merges the task's branch, by every method; then Confirm Deploy.
 #[test]
-fn rule_5_a_merge_by_hand_over_a_moved_base_is_never_deployed() {
+fn rule_5_a_merge_by_a_person_over_a_moved_base_is_never_deployed() {
     for method in ["merge", "squash", "cherry-pick"] {
         let pipe = pipe(PARKED);
         let key = pipe.item("One");
@@ -146,19 +146,16 @@ fn rule_5_a_merge_by_hand_over_a_moved_base_is_never_deployed() {
         let said = pipe.orch(&["advance", &key, "--confirm-deploy", "--json"]);
         assert_ne!(said.code, 3, "{method}: {}", said.all());
         pipe.until_blocked(&key);
-        assert!(pipe.of(&key, "blocked_reason").contains("not what was tested"), "{}", pipe.story());
-        assert_eq!(pipe.rows("SELECT repo FROM freezes"), ["demo"], "{method}");
+        assert!(pipe.of(&key, "blocked_reason").contains("untested"), "{}", pipe.story());
+        assert_eq!(pipe.table("freezes").texts("repo"), ["demo"], "{method}");
         assert_eq!((pipe.read("prod/deploys").as_str(), pipe.of(&key, "stage").as_str()), ("", "deploy"), "{method}");
-        assert!(
-            pipe.rows("SELECT repo FROM leases WHERE task_id IS NOT NULL").is_empty(),
-            "{method}: the lease is free"
-        );
+        assert!(pipe.table("leases").set("task_id").is_empty(), "{method}: the lease is free");
     }
 }
 
 /// Merged manually on the tested base, by methods that leave no merge commit, the branch deleted and a commit on top.
 #[test]
-fn rule_31_a_released_merge_by_hand_is_deployed_as_its_own_commit() {
+fn rule_31_a_confirmed_merge_by_a_person_is_deployed_as_its_own_commit() {
     for method in ["squash", "rebase", "fast-forward"] {
         let pipe = pipe(PARKED);
         let key = pipe.item("One");
@@ -186,7 +183,7 @@ fn rule_31_a_released_merge_by_hand_is_deployed_as_its_own_commit() {
             "{method}"
         );
         assert_eq!(pipe.remote(&["rev-parse", "main"]), tip, "{method}: no second merge");
-        assert!(pipe.rows("SELECT repo FROM freezes").is_empty(), "{method}");
+        assert!(pipe.table("freezes").is_empty(), "{method}");
     }
 }
 
@@ -208,7 +205,7 @@ fn rule_5_a_base_that_moves_in_the_merge_goes_back_to_the_gate() {
     confirm(&pipe, &key);
     pipe.until_stage(&key, "done");
     assert!(pipe.at("remote.git/moved").exists(), "the hook moved the branch");
-    assert_eq!(pipe.rows("SELECT state FROM deploys ORDER BY initiated_at"), ["withdrawn", "settled"]);
+    assert_eq!(pipe.table("deploys").texts("state"), ["withdrawn", "settled"]);
     assert!(pipe.events("repo_frozen").is_empty() && pipe.events("task_blocked").is_empty(), "{}", pipe.story());
     let landed = pipe.of(&key, "landed_sha");
     assert!(pipe.remote(&["log", "--format=%s", &landed]).contains("other"), "with what main had");
@@ -217,13 +214,13 @@ fn rule_5_a_base_that_moves_in_the_merge_goes_back_to_the_gate() {
 
 /// How many runs of agents there were.
 fn runs(pipe: &Pipe) -> usize {
-    pipe.rows("SELECT 1 FROM runs WHERE kind = 'agent'").len()
+    pipe.table("runs").with("kind", "agent").len()
 }
 
 /// Somebody else changes the branch while an agent works: noticed at the agent's end, held with one alert, no further
 /// run. The agent's work is kept, and once the branch is restored it is pushed without another run.
 #[test]
-fn rule_31_another_hand_while_an_agent_works_holds_the_task_and_starts_no_run() {
+fn rule_31_a_persons_change_while_an_agent_works_holds_the_task_and_starts_no_run() {
     let cases = [
         ("development", "delete", "branch_gone", false),
         ("review", "delete", "branch_gone", false),
@@ -243,8 +240,7 @@ fn rule_31_another_hand_while_an_agent_works_holds_the_task_and_starts_no_run() 
         };
         pipe.agent(stage, &format!("#!/bin/sh\n{work}"));
         let key = pipe.item("One");
-        let live = format!("SELECT 1 FROM runs WHERE stage = '{stage}' AND runtime IS NOT NULL");
-        pipe.until("the agent at work", |p| !p.rows(&live).is_empty());
+        pipe.until("the agent at work", |p| !p.table("runs").with("stage", stage).set("runtime").is_empty());
         let before = runs(&pipe);
         let (branch, base) = (pipe.of(&key, "branch"), pipe.of(&key, "base_sha"));
         let person = pipe.at("person");
@@ -258,12 +254,12 @@ fn rule_31_another_hand_while_an_agent_works_holds_the_task_and_starts_no_run() 
         }
         pipe.until("the hold", |p| !p.of(&key, "withdrawn").is_empty());
         assert!(pipe.of(&key, "withdrawn").contains(&format!("\"{cause}\"")), "{name}: {}", pipe.of(&key, "withdrawn"));
-        pipe.until("the run's end", |p| !p.rows("SELECT 1 FROM runs WHERE state IN ('exited', 'settled')").is_empty());
+        pipe.until("the run's end", |p| !p.table("runs").among("state", &["exited", "settled"]).is_empty());
         for step in ["tick", "reap", "reconcile", "tick"] {
             pipe.orch(&[step]);
         }
         assert_eq!((runs(&pipe), pipe.of(&key, "stage").as_str()), (before, stage), "{name}: {}", pipe.story());
-        assert_eq!(pipe.rows("SELECT repo FROM freezes").len(), usize::from(freezes), "{name}");
+        assert_eq!(pipe.table("freezes").len(), usize::from(freezes), "{name}");
         assert_eq!(pipe.alerts().iter().filter(|a| *a == "withdrawn").count(), 1, "{name}");
         if cause == "branch_gone" {
             assert_eq!(pipe.orch(&["retry", &key]).code, 0, "{name}");
@@ -312,15 +308,13 @@ fn rule_45_a_push_that_the_remote_refuses_is_kept_and_pushed_after_retry() {
     closing(&pipe, "[ \"$1\" != refs/heads/main ] && [ \"$2\" != 0000000000000000000000000000000000000000 ]");
     std::fs::write(pipe.at("closed"), "").unwrap();
     let key = pipe.item("One");
-    pipe.until("what was put off", |p| p.rows("SELECT again FROM jobs WHERE cause = 'push_refused'") == ["1"]);
+    pipe.until("what was put off", |p| p.table("jobs").with("cause", "push_refused").texts("again") == ["1"]);
     let said = pipe.orch(&["explain", &key]).all();
     assert!(said.contains("the owner says no"), "{said}");
     for n in ["2", "3"] {
         // Time passes for what was deferred.
-        let db = rusqlite::Connection::open(pipe.at("state/orch.db")).unwrap();
-        db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
-        db.execute_batch("UPDATE jobs SET available_at = available_at - 14900 WHERE cause = 'push_refused'").unwrap();
-        pipe.until("the next try", |p| p.rows("SELECT again FROM jobs WHERE cause = 'push_refused'") == [n]);
+        pipe.table("jobs").with("cause", "push_refused").shift("available_at", -14_900);
+        pipe.until("the next try", |p| p.table("jobs").with("cause", "push_refused").texts("again") == [n]);
     }
     pipe.until_blocked(&key);
     assert_eq!((runs(&pipe), pipe.alerts().iter().filter(|a| *a == "blocked").count()), (1, 1), "{}", pipe.story());
@@ -343,7 +337,7 @@ fn rule_48_a_forced_push_that_the_remote_refuses_blocks_and_frees_the_lease() {
     pipe.until_blocked(&key);
     let why = pipe.of(&key, "blocked_reason");
     assert!(why.contains("the owner says no") && why.contains("merge.update: merge"), "{why}");
-    assert!(pipe.rows("SELECT repo FROM leases WHERE task_id IS NOT NULL").is_empty());
+    assert!(pipe.table("leases").set("task_id").is_empty());
     assert_eq!(pipe.orch(&["tick"]).code, 0, "it goes on");
     assert_eq!(pipe.alerts().iter().filter(|a| *a == "blocked").count(), 1);
     std::fs::remove_file(pipe.at("closed")).unwrap();
@@ -370,7 +364,7 @@ fn rule_48_a_rewritten_history_blocks_with_the_ways_out_and_frees_the_lease() {
     pipe.until_blocked(&key);
     let why = pipe.of(&key, "blocked_reason");
     assert!(why.contains("rewritten") && why.contains("orch stop") && why.contains("orch retry"), "{why}");
-    assert!(pipe.rows("SELECT repo FROM leases WHERE task_id IS NOT NULL").is_empty());
+    assert!(pipe.table("leases").set("task_id").is_empty());
     assert_eq!(pipe.alerts().iter().filter(|a| *a == "blocked").count(), 1);
     assert_eq!(pipe.orch(&["tick"]).code, 0);
     assert!(pipe.events("repo_frozen").is_empty());

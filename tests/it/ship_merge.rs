@@ -31,9 +31,9 @@ fn confirm(pipe: &Pipe, key: &str) {
 fn two_tasks_of_a_repository_pass_the_merge_gate_one_after_the_other() {
     let pipe = two_at_once(PARKED);
     let (a, b) = (pipe.item("One"), pipe.item("Two"));
-    pipe.until("one parked", |p| !p.rows("SELECT 1 FROM tasks WHERE waiting_for = 'confirm_deploy'").is_empty());
-    pipe.until("the other at the gate", |p| p.rows("SELECT 1 FROM evidence WHERE gate = 'ci_green'").len() >= 2);
-    let holder = pipe.one("SELECT key FROM tasks WHERE waiting_for = 'confirm_deploy'");
+    pipe.until("one parked", |p| !p.table("tasks").with("waiting_for", "confirm_deploy").is_empty());
+    pipe.until("the other at the gate", |p| p.table("evidence").with("gate", "ci_green").len() >= 2);
+    let holder = pipe.table("tasks").with("waiting_for", "confirm_deploy").one("key");
     let other = if holder == a { b.clone() } else { a.clone() };
     let said = pipe.orch(&["tick", "--json"]).json();
     assert!(
@@ -67,7 +67,10 @@ fn ord_3_a_faulty_repository_file_holds_the_merge_until_it_holds() {
     let pipe = pipe(&format!("repository_config: true\n{PARKED}"));
     let key = pipe.item("One");
     park(&pipe, &key);
-    pipe.person_changes(&[(".orch.yaml", "merge: {method: squash}\ndeploy: {confirm: false}\n")], "more than it may");
+    pipe.person_changes(
+        &[(".orch.yaml", "merge: {method: squash}\ndeploy: {confirm: false}\n")],
+        "keys that are not allowed",
+    );
     confirm(&pipe, &key);
     let held = || pipe.orch(&["tick", "--json"]).json()["skipped"].to_string();
     pipe.until("the hold", |_| held().contains("configuration"));
@@ -82,7 +85,7 @@ fn ord_3_a_faulty_repository_file_holds_the_merge_until_it_holds() {
 }
 
 #[test]
-fn a_moved_default_branch_is_taken_in_by_rebase_and_ci_runs_on_the_new_head() {
+fn a_branch_is_rebased_onto_a_moved_default_branch_and_ci_runs_on_the_new_head() {
     let pipe = pipe(PARKED);
     let key = pipe.item("One");
     park(&pipe, &key);
@@ -92,11 +95,11 @@ fn a_moved_default_branch_is_taken_in_by_rebase_and_ci_runs_on_the_new_head() {
     pipe.until_stage(&key, "done");
     let head = pipe.of(&key, "head_sha");
     assert_ne!(head, before);
-    let judged = pipe.rows("SELECT sha FROM evidence WHERE gate = 'ci_green'");
+    let judged = pipe.table("evidence").with("gate", "ci_green").texts("sha");
     assert!(judged.contains(&before) && judged.contains(&head), "{judged:?}");
     assert_eq!(tree(&pipe, &pipe.of(&key, "landed_sha")), tree(&pipe, &head));
     assert!(pipe.remote(&["log", "--format=%s", "main"]).contains("another change"));
-    assert_eq!(pipe.rows("SELECT 1 FROM runs WHERE kind = 'agent'").len(), 1, "the developer did not work again");
+    assert_eq!(pipe.table("runs").with("kind", "agent").len(), 1, "the developer did not work again");
 }
 
 /// Somebody pushes to the default branch while the agent works, during the first CI run, during the push of the updated
@@ -135,7 +138,7 @@ git -c user.name=p -c user.email=p@localhost commit -q -m "moved $1" && git push
         assert!(files.lines().any(|f| f == file), "{file} in {files}");
     }
     assert_eq!(tree(&pipe, &landed), tree(&pipe, &head));
-    assert!(pipe.rows("SELECT sha FROM evidence WHERE gate = 'ci_green' AND verdict = 'pass'").contains(&head));
+    assert!(pipe.table("evidence").with("gate", "ci_green").with("verdict", "pass").texts("sha").contains(&head));
     assert_eq!(pipe.read("prod/deploys").lines().collect::<Vec<_>>(), [landed.as_str()], "one deploy, of what landed");
     assert_eq!((pipe.of(&key, "attempt").as_str(), pipe.events("repo_frozen").len()), ("1", 0));
 }
@@ -207,7 +210,7 @@ fn rule_4_a_persons_push_to_the_parked_branch_is_caught() {
     raw(&person, &["push", "-q", "origin", &format!("HEAD:{branch}")]);
     raw(&person, &["checkout", "-q", "main"]);
     confirm(&pipe, &key);
-    pipe.until("the second review", |p| p.rows("SELECT 1 FROM runs WHERE agent = 'reviewer'").len() >= 2);
+    pipe.until("the second review", |p| p.table("runs").with("agent", "reviewer").len() >= 2);
     assert_eq!(pipe.events("deploy_initiated").len(), 0, "{}", pipe.story());
     assert_eq!(pipe.of(&key, "attempt"), "1", "no attempt is spent");
     park(&pipe, &key);
@@ -242,7 +245,7 @@ fn rule_31_a_branch_merged_before_it_was_released_is_held_and_freezes() {
     let first = pipe.item("One");
     park(&pipe, &first);
     let second = pipe.item("Two");
-    pipe.until("the second at the gate", |p| p.rows("SELECT 1 FROM evidence WHERE gate = 'ci_green'").len() >= 2);
+    pipe.until("the second at the gate", |p| p.table("evidence").with("gate", "ci_green").len() >= 2);
     let branch = pipe.of(&second, "branch");
     let person = pipe.at("person");
     raw(&person, &["fetch", "-q", "origin"]);
@@ -252,7 +255,7 @@ fn rule_31_a_branch_merged_before_it_was_released_is_held_and_freezes() {
     pipe.until_stage(&first, "done");
     pipe.until("the hold", |p| !p.of(&second, "withdrawn").is_empty());
     assert!(pipe.of(&second, "withdrawn").contains("\"merged\""), "{}", pipe.of(&second, "withdrawn"));
-    assert_eq!(pipe.rows("SELECT repo FROM freezes"), ["demo"]);
+    assert_eq!(pipe.table("freezes").texts("repo"), ["demo"]);
     assert_eq!(pipe.alerts().iter().filter(|a| *a == "withdrawn").count(), 1);
     assert_eq!(pipe.events("deploy_initiated").len(), 1);
 }
@@ -262,7 +265,7 @@ fn a_lease_is_revoked_manually_and_its_old_holder_asks_the_gate_again() {
     let pipe = pipe(PARKED);
     let key = pipe.item("One");
     park(&pipe, &key);
-    let fence = |p: &Pipe| p.one("SELECT fence FROM leases");
+    let fence = |p: &Pipe| p.table("leases").one("fence");
     let before: i64 = fence(&pipe).parse().unwrap();
     assert_eq!(pipe.orch(&["lease", "break", "ORCH", "--why", "a test"]).code, 0);
     assert!(!pipe.at("state/sentinels/demo/merge-lease.json").exists());
@@ -278,7 +281,7 @@ fn rule_34_the_leases_file_is_a_copy_that_any_step_rewrites_and_a_new_fence_pass
     let file = "state/sentinels/demo/merge-lease.json";
     let key = pipe.item("One");
     park(&pipe, &key);
-    let row = || (pipe.one("SELECT fence FROM leases"), pipe.one("SELECT task_id FROM leases"));
+    let row = || (pipe.table("leases").one("fence"), pipe.table("leases").one("task_id"));
     let kept = row();
     let sentinel: serde_json::Value = serde_json::from_str(&pipe.read(file)).unwrap();
     let forge = |name: &str, n: i64| {
@@ -300,13 +303,11 @@ fn rule_34_the_leases_file_is_a_copy_that_any_step_rewrites_and_a_new_fence_pass
         assert_eq!(row(), kept, "the row decides");
     }
     // The row is lost, as in an older copy of the database; the next fence still exceeds the file's.
-    let db = rusqlite::Connection::open(pipe.at("state/orch.db")).unwrap();
-    db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
     std::fs::write(pipe.at(file), forge("fence", 41)).unwrap();
-    db.execute_batch("DELETE FROM leases").unwrap();
+    pipe.table("leases").delete();
     confirm(&pipe, &key);
     pipe.until_stage(&key, "done");
-    let fence: i64 = pipe.one("SELECT MAX(fence) FROM deploys").parse().unwrap();
+    let fence: i64 = pipe.table("deploys").texts("fence").iter().map(|n| n.parse().unwrap()).max().unwrap();
     assert!(fence > 41, "{fence}");
 }
 
@@ -331,7 +332,7 @@ fn rule_18_a_deploy_that_neither_merged_nor_started_is_withdrawn_by_halt_and_by_
         }
         client.kill().unwrap();
         client.wait().unwrap();
-        assert_eq!(pipe.rows("SELECT state FROM deploys"), ["initiated"], "{}", pipe.story());
+        assert_eq!(pipe.table("deploys").texts("state"), ["initiated"], "{}", pipe.story());
         std::fs::remove_file(&hook).unwrap();
         if by == "halt" {
             assert_eq!(pipe.orch(&["halt", "--reason", "night"]).code, 0);
@@ -341,11 +342,10 @@ fn rule_18_a_deploy_that_neither_merged_nor_started_is_withdrawn_by_halt_and_by_
             let said = pipe.orch(&["stop", &key]);
             assert!([0, 4].contains(&said.code), "{}", said.all());
         }
-        let withdrawn = "SELECT id FROM deploys WHERE state = 'withdrawn'";
-        pipe.until("the withdrawal", |p| !p.rows(withdrawn).is_empty());
+        pipe.until("the withdrawal", |p| !p.table("deploys").with("state", "withdrawn").is_empty());
         assert_eq!((pipe.of(&key, "critical"), pipe.of(&key, "landed_sha")), (String::new(), String::new()));
         assert_eq!(pipe.read("prod/deploys"), "");
-        let first = pipe.one(withdrawn);
+        let first = pipe.table("deploys").with("state", "withdrawn").one("id");
         assert!(!pipe.at(&format!("state/sentinels/demo/{key}/deploy.{first}.initiated.json")).exists());
         if by == "stop" {
             pipe.until_stage(&key, "cancelled");
@@ -353,7 +353,7 @@ fn rule_18_a_deploy_that_neither_merged_nor_started_is_withdrawn_by_halt_and_by_
         } else {
             assert_eq!(pipe.orch(&["resume"]).code, 0);
             pipe.until_stage(&key, "done");
-            let ids = pipe.rows("SELECT id FROM deploys ORDER BY initiated_at");
+            let ids = pipe.table("deploys").texts("id");
             assert!(ids.len() == 2 && ids[0] != ids[1], "{ids:?}");
             assert_eq!(pipe.read("prod/deploys").lines().count(), 1);
         }

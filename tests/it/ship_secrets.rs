@@ -15,7 +15,7 @@ fn guarded(bin: &Bin, top: &str) -> Setup {
         project: "security: {gate_repos: \"*\", dep_audit_enabled: false, scan_timeout_s: 20}".into(),
         top: top.into(),
         path: Some(bin.dir.path().to_owned()),
-        files: vec![],
+        ..Setup::default()
     }
 }
 
@@ -150,13 +150,13 @@ fn tool_error(script: Option<&str>, said: &str) {
     setup.project = setup.project.replace("scan_timeout_s: 20", "scan_timeout_s: 2");
     let pipe = Pipe::new(setup);
     let key = pipe.item("Plain work");
-    pipe.until("the first look", |p| !p.rows("SELECT 1 FROM evidence WHERE gate = 'security_gate'").is_empty());
+    pipe.until("the first look", |p| !p.table("evidence").with("gate", "security_gate").is_empty());
     assert_eq!(pipe.of(&key, "blocked_reason"), "");
     // The next check waits; here the time is made to pass.
     pipe.hurried_to_a_block(&key);
-    assert_eq!(pipe.rows("SELECT verdict FROM evidence WHERE gate = 'security_gate'"), ["tool_error"; 3]);
+    assert_eq!(pipe.table("evidence").with("gate", "security_gate").texts("verdict"), ["tool_error"; 3]);
     let why = pipe.of(&key, "blocked_reason");
-    assert!(why.contains("could not look 3 times") && why.contains(said), "{why}");
+    assert!(why.contains("could not run 3 times") && why.contains(said), "{why}");
     assert_eq!((pipe.of(&key, "attempt"), pipe.of(&key, "stage")), ("1".into(), "development".into()));
     assert_eq!(pipe.alerts().iter().filter(|a| *a == "blocked").count(), 1);
     assert!(
@@ -199,7 +199,7 @@ fn a_block_by_the_scanner_is_lifted_without_the_developer_working_again() {
     bin.link("gitleaks", &real);
     assert_eq!(pipe.orch(&["retry", &key]).code, 0);
     pipe.until_stage(&key, "done");
-    let runs = pipe.rows("SELECT agent FROM runs WHERE kind = 'agent'");
+    let runs = pipe.table("runs").with("kind", "agent").texts("agent");
     assert_eq!(runs, ["developer"], "the work that passed stands");
 }
 
@@ -215,8 +215,8 @@ fn switched_off_or_out_of_scope_the_gate_is_as_if_it_did_not_exist() {
         let key = pipe.item("Add a key");
         pipe.until_stage(&key, "done");
         assert!(!bin.dir.path().join("gitleaks.ran").exists());
-        assert!(pipe.rows("SELECT 1 FROM jobs WHERE kind = 'scan'").is_empty());
-        assert!(pipe.rows("SELECT 1 FROM evidence WHERE gate = 'security_gate'").is_empty());
+        assert!(pipe.table("jobs").with("kind", "scan").is_empty());
+        assert!(pipe.table("evidence").with("gate", "security_gate").is_empty());
         assert_eq!(pipe.evidence("17-security-report.md"), "");
         assert!(pipe.remote(&["log", "-p", "main"]).contains(&secret), "nobody was asked to look");
         // And `status` does not claim that it guards.

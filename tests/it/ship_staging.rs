@@ -1,6 +1,7 @@
 //! Staging and image freshness end to end (SHIP-3, SHIP-4, RULE-8, RULE-23), and a deploy that replaces orch itself.
 
 use crate::support::pipe::{Pipe, Setup};
+use crate::support::rows::foreign;
 use crate::support::web::{Turn, Web};
 
 fn staged(staging: &str, files: Vec<(&'static str, String)>) -> Pipe {
@@ -25,7 +26,7 @@ fn declared_checks_of_every_kind_move_a_task_and_a_waived_one_is_on_the_card() {
             "#!/bin/sh\n[ -e app.txt ] && [ \"$ORCH_STAGE\" = deploy-staging ] && [ -n \"$ORCH_REVISION\" ]\n".into(),
         )],
     );
-    rusqlite::Connection::open(pipe.at("staging.db")).unwrap().execute_batch("create table t(a)").unwrap();
+    foreign(&pipe.at("staging.db"), 0);
     let key = pipe.item("One");
     pipe.until_stage(&key, "done");
     let log = pipe.evidence("15-staging-log.md");
@@ -75,7 +76,7 @@ fn rule_23_a_branch_may_not_bring_its_own_check() {
     );
     let key = pipe.item("One");
     pipe.until_stage(&key, "done");
-    let ended = pipe.rows("SELECT result || ': ' || result_why FROM runs WHERE kind = 'agent' ORDER BY id");
+    let ended = pipe.table("runs").with("kind", "agent").lines(&["result", "result_why"]);
     assert!(ended[0].contains("may not change smoke.sh"), "{ended:?}");
     assert_eq!(pipe.of(&key, "attempt"), "1");
 }
@@ -121,7 +122,7 @@ fn an_image_that_stays_stale_blocks_without_an_attempt_and_is_asked_again_after_
     std::fs::write(pipe.at("prod/staged"), pipe.of(&key, "head_sha")).unwrap();
     assert_eq!(pipe.orch(&["retry", &key]).code, 0);
     pipe.until_stage(&key, "done");
-    assert_eq!(pipe.rows("SELECT 1 FROM runs WHERE kind = 'agent'").len(), 1);
+    assert_eq!(pipe.table("runs").with("kind", "agent").len(), 1);
 }
 
 #[test]
@@ -198,7 +199,7 @@ fn a_self_hosting_deploy_replaces_the_binary_that_started_it() {
     assert_eq!(said.code, 0, "{}", said.all());
     // Its wrapper is killed, as by a restart of its unit: the command continues on its own.
     pipe.until("the command", |p| p.at("prod/begun").exists());
-    let wrapper = pipe.one("SELECT json_extract(supervisor, '$.pid') FROM runs WHERE kind = 'deploy'");
+    let wrapper = pipe.table("runs").with("kind", "deploy").one("supervisor/pid");
     let pid = rustix::process::Pid::from_raw(wrapper.parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     std::fs::write(pipe.at("prod/go"), "").unwrap();
@@ -206,6 +207,6 @@ fn a_self_hosting_deploy_replaces_the_binary_that_started_it() {
     let said = pipe.orch(&["--version"]).out;
     assert!(said.contains(&next), "the next version runs now: {said}");
     assert_eq!(pipe.orch(&["status"]).code, 0);
-    assert_eq!(pipe.rows("SELECT 1 FROM runs WHERE kind = 'deploy'").len(), 1);
+    assert_eq!(pipe.table("runs").with("kind", "deploy").len(), 1);
     assert!(pipe.evidence("14-deploy-log.md").contains("deploy_status: SUCCESS"));
 }

@@ -61,7 +61,7 @@ fn a_server_that_dies_after_three_probes_is_degraded_frozen_alerted_once_and_sho
     let key = pipe.item("One");
     ended(&pipe, &key);
     assert_eq!(watch(&pipe, &key), "degraded", "{}", pipe.story());
-    assert!(pipe.one("SELECT reason FROM freezes WHERE repo = 'demo'").contains("DEGRADED"));
+    assert!(pipe.table("freezes").with("repo", "demo").one("reason").contains("DEGRADED"));
     let alerts = pipe.alerts();
     assert_eq!(alerts.iter().filter(|a| *a == "degraded").count(), 1, "{alerts:?}");
     pipe.orch(&["tick"]);
@@ -86,7 +86,7 @@ fn flapping_below_the_threshold_is_healthy() {
     let key = pipe.item("One");
     ended(&pipe, &key);
     assert_eq!(watch(&pipe, &key), "healthy", "{}", pipe.evidence("16-post-deploy-log.md"));
-    assert!(pipe.rows("SELECT 1 FROM freezes").is_empty());
+    assert!(pipe.table("freezes").is_empty());
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_share_of_6_percent_5xx_is_degraded_by_the_error_source() {
     assert_eq!(watch(&pipe, &key), "inconclusive", "{}", pipe.evidence("16-post-deploy-log.md"));
     assert!(pipe.evidence("16-post-deploy-log.md").contains("sick_before"));
     std::fs::write(pipe.at("prod/count"), "0").unwrap();
-    assert!(pipe.rows("SELECT 1 FROM freezes").is_empty(), "inconclusive freezes nothing");
+    assert!(pipe.table("freezes").is_empty(), "inconclusive freezes nothing");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn unreachable_from_here_is_inconclusive_where_the_control_target_is_gone_too() 
     let key = pipe.item("One");
     ended(&pipe, &key);
     assert_eq!(watch(&pipe, &key), "inconclusive", "{}", pipe.evidence("16-post-deploy-log.md"));
-    assert!(pipe.rows("SELECT 1 FROM freezes").is_empty());
+    assert!(pipe.table("freezes").is_empty());
     assert_eq!(pipe.alerts().iter().filter(|a| *a == "degraded").count(), 1, "it is told");
     assert_eq!(pipe.orch(&["post-deploy-probe", &key]).code, 3);
 }
@@ -227,7 +227,7 @@ fn a_watch_is_taken_up_again_after_its_monitor_was_killed() {
     let pipe = watched(&web.url("/health"), "", "").with_window(7);
     let key = pipe.item("One");
     pipe.until("the slow probe", |_| hits.load(Ordering::SeqCst) >= BASELINE + 2);
-    let actor = pipe.one("SELECT json_extract(supervisor, '$.pid') FROM runs WHERE kind = 'post-deploy-monitor' ORDER BY id DESC LIMIT 1");
+    let actor = pipe.table("runs").with("kind", "post-deploy-monitor").last("supervisor/pid");
     let pid = rustix::process::Pid::from_raw(actor.parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let before = pipe.read(&format!("state/sentinels/demo/{key}/post-deploy.json"));
@@ -236,7 +236,7 @@ fn a_watch_is_taken_up_again_after_its_monitor_was_killed() {
     let after = pipe.read(&format!("state/sentinels/demo/{key}/post-deploy.json"));
     assert!(after.len() >= before.len() && before.contains("\"probes\":["), "{before} {after}");
     assert_ne!(watch(&pipe, &key), "degraded", "{}", pipe.story());
-    assert_eq!(pipe.rows("SELECT 1 FROM deploys").len(), 1);
+    assert_eq!(pipe.table("deploys").len(), 1);
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn switched_off_or_out_of_scope_nothing_is_watched_and_nothing_asked() {
     pipe.until_stage(&key, "done");
     pipe.orch(&["tick"]);
     assert_eq!((watch(&pipe, &key).as_str(), web.hits()), ("", 0));
-    assert!(pipe.rows("SELECT 1 FROM jobs WHERE kind = 'post-deploy-monitor'").is_empty());
+    assert!(pipe.table("jobs").with("kind", "post-deploy-monitor").is_empty());
     assert_eq!(pipe.orch(&["post-deploy-probe", &key]).code, 4);
 }
 

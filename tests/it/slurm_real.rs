@@ -3,7 +3,8 @@
 
 use super::support::confined::Place;
 use super::support::pipe::{Pipe, Setup};
-use super::support::slurm::{Cluster, pids, read};
+use super::support::procs::{contains as holds, pids, read};
+use super::support::slurm::Cluster;
 use orch::adapters::child::{ChildError, Control, EndedBy, Event, Spec};
 use orch::adapters::confine::{Boundary, Engine};
 use orch::adapters::executor::slurm::{Job, Ledger, Resources};
@@ -12,13 +13,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-struct World {
-    pipe: Pipe,
-    cluster: Cluster,
+pub struct World {
+    pub pipe: Pipe,
+    pub cluster: Cluster,
 }
 
 /// `slurm`: further keys of the section; `top`: of the file; `project`: of the project.
-fn world(slurm: &str, top: &str, project: &str) -> Option<World> {
+pub fn world(slurm: &str, top: &str, project: &str) -> Option<World> {
     let cluster = Cluster::start()?;
     let mut pipe = Pipe::new(Setup { top: top.into(), project: project.into(), ..Setup::default() });
     let here = pipe.dir.path().to_str().unwrap().to_owned();
@@ -96,12 +97,8 @@ impl World {
     }
 
     fn spent(&self) -> Vec<String> {
-        self.pipe.rows("SELECT id FROM jobs WHERE spent = 1")
+        self.pipe.table("jobs").with("spent", 1).texts("id")
     }
-}
-
-fn holds(bytes: &[u8], needle: &str) -> bool {
-    bytes.windows(needle.len()).any(|w| w == needle.as_bytes())
 }
 
 fn in_files(folder: &Path, needle: &str) -> Vec<std::path::PathBuf> {
@@ -179,7 +176,7 @@ fn clu_2_a_task_is_delivered_by_jobs_and_nothing_of_it_is_seen_by_others() {
 
 /// CLU-4: if Slurm refuses a job, or would never start it, the environment is at fault, and the report quotes Slurm.
 #[test]
-fn clu_4_a_job_that_never_starts_is_told_and_spends_nothing() {
+fn clu_4_a_job_that_never_starts_is_reported_and_spends_nothing() {
     let Some(w) = world(", partition: nowhere", "limits: {max_concurrency: 3}", "") else { return };
     let key = w.pipe.item("Never");
     let held = |word: &str| {
@@ -217,33 +214,12 @@ fn clu_4_a_job_that_never_starts_is_told_and_spends_nothing() {
     w.until_clean();
 }
 
-/// CLU-3, CLU-3b: a stop reaches an agent that ignores TERM, with all its children; a killed supervisor leaves nothing
-/// alive; a cancelled job spends nothing.
+/// CLU-3b: a job that others displace is lost, spends nothing, and is played again in its own folder.
 #[test]
-fn clu_3_stops_and_deaths_leave_nothing_and_spend_nothing() {
+fn clu_3_a_displaced_job_is_lost_and_spends_nothing() {
     let Some(w) = world("", "", "") else { return };
-    w.agent(
-        "development",
-        &format!("trap '' TERM\n(trap '' TERM; setsid sleep 700) &\n(trap '' TERM; sleep 701 & sleep 702) &\n{HOLD}"),
-    );
-    let key = w.pipe.item("Stop me");
-    w.until_at(&key);
-    let said = w.pipe.orch(&["stop", &key]);
-    assert_eq!(said.code, 0, "{}", said.all());
-    w.pipe.until_stage(&key, "cancelled");
-    w.until_clean();
-    let told = w.pipe.one("SELECT result FROM runs ORDER BY id LIMIT 1");
-    assert_eq!(told, "cancelled");
-
-    // The supervisor: the node sees the end of file and ends its run, without any step of orch.
     w.agent("development", HOLD);
-    let key = w.pipe.item("Kill the supervisor");
-    w.until_at(&key);
-    let supervisor = w.pipe.one("SELECT json_extract(supervisor, '$.pid') FROM runs WHERE ended_at IS NULL");
-    let pid = rustix::process::Pid::from_raw(supervisor.parse().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    w.cluster.wait("the node ended it", |c| c.queue().is_empty());
-    std::fs::remove_file(w.pipe.at(&format!("prompts/at-{key}"))).unwrap();
+    let key = w.pipe.item("Give way");
     w.until_at(&key);
     // Nobody asked for the end: the next run starts in its own folder.
     let folders = |p: &Pipe| {
@@ -262,8 +238,8 @@ fn clu_3_stops_and_deaths_leave_nothing_and_spend_nothing() {
     w.go(&key);
     w.pipe.until_stage(&key, "done");
     assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]));
-    let whys = w.pipe.rows("SELECT result_why FROM runs WHERE result = 'lost'");
-    assert!(whys.len() == 2 && whys[1].contains("PREEMPTED"), "{whys:?}");
+    let whys = w.pipe.table("runs").with("result", "lost").texts("result_why");
+    assert!(whys.len() == 1 && whys[0].contains("PREEMPTED"), "{whys:?}");
     w.until_clean();
 }
 
@@ -279,11 +255,9 @@ fn clu_3_a_controller_that_is_away_and_a_node_that_dies_lose_nothing() {
         let said = w.pipe.orch(&["reap"]);
         assert_eq!(said.code, 0, "{}", said.all());
     }
-    assert_eq!(w.pipe.rows("SELECT id FROM runs WHERE ended_at IS NOT NULL"), Vec::<String>::new());
+    assert_eq!(w.pipe.table("runs").set("ended_at").texts("id"), Vec::<String>::new());
     w.go(&key);
-    w.pipe.until("its node told the end", |p| {
-        !p.one("SELECT exited_at FROM runs WHERE exited_at IS NOT NULL LIMIT 1").is_empty()
-    });
+    w.pipe.until("its node told the end", |p| !p.table("runs").set("exited_at").one("exited_at").is_empty());
     w.cluster.controller();
     w.pipe.until_stage(&key, "done");
     let key = w.pipe.item("On a node that dies");
@@ -297,11 +271,7 @@ fn clu_3_a_controller_that_is_away_and_a_node_that_dies_lose_nothing() {
     w.go(&key);
     w.pipe.until_stage(&key, "done");
     assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]));
-    assert!(
-        w.pipe.rows("SELECT result_why FROM runs").iter().any(|why| why.contains("NODE_FAIL")),
-        "{}",
-        w.pipe.story()
-    );
+    assert!(w.pipe.table("runs").texts("result_why").iter().any(|why| why.contains("NODE_FAIL")), "{}", w.pipe.story());
     // What the end of the first could not see, the reaper sees.
     assert_eq!(w.pipe.orch(&["reap"]).code, 0);
     w.until_clean();
@@ -331,7 +301,7 @@ fn clu_4_ten_runs_at_once_are_all_delivered() {
     for key in &keys {
         w.go(key);
     }
-    w.pipe.until("ten pushed", |p| p.rows("SELECT id FROM runs WHERE kind = 'agent' AND result = 'done'").len() == 10);
+    w.pipe.until("ten pushed", |p| p.table("runs").with("kind", "agent").with("result", "done").len() == 10);
     w.until_clean();
 }
 
@@ -354,7 +324,7 @@ fn clu_3_a_supervisor_killed_at_each_moment_of_its_job_loses_nothing() {
         assert_eq!(w.pipe.remote(&["show", &format!("main:{key}.txt")]).lines().count(), 1, "{moment}");
         w.until_clean();
     }
-    assert_eq!(w.pipe.rows("SELECT id FROM runs WHERE result = 'lost'").len(), 5, "{}", w.pipe.story());
+    assert_eq!(w.pipe.table("runs").with("result", "lost").len(), 5, "{}", w.pipe.story());
 }
 
 /// Names the cluster of a test that starts itself again: Slurm's clients need its configuration in the environment.

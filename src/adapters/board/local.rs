@@ -1,6 +1,6 @@
 //! The local board: one Markdown file per work item, edited by people with any editor while steps run (BRD-1, RULE-40).
 
-use super::seen::{self, Looked, Seen, Split};
+use super::seen::{self, Looked, Seen};
 use super::swap::{self, MAX_FILE, Turn};
 use super::{
     Board, BoardError, Deed, Doer, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Scope, Status,
@@ -13,7 +13,7 @@ use crate::model::frontmatter::{Field, flat, write_new};
 use crate::model::ids::Key;
 use crate::model::time::{parse_rfc3339, rfc3339};
 use rustix::fs::{CWD, RenameFlags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl Local {
 
     /// As [`Self::scan`], without opening the files that have not changed since `before`, except those to be read
     /// `again` anyway.
-    pub fn look(&self, before: &Seen, again: &dyn Fn(u64) -> bool) -> Result<Looked, BoardError> {
+    pub fn look(&self, before: &Seen, again: &BTreeSet<u64>) -> Result<Looked, BoardError> {
         let mut found = Listing::default();
         let failed = |e: std::io::Error| self.failed("reading the folder", &self.dir, &e);
         let folder = match seen::open(&self.dir) {
@@ -76,12 +76,11 @@ impl Local {
             Err(e) => return Err(failed(e)),
         };
         let look = seen::at(&folder, &self.prefix).map_err(failed)?;
-        let numbers = if before.folder == Some(look.folder) {
-            before.files.iter().map(|(number, _)| *number).collect()
-        } else {
-            self.names(&mut found)?
-        };
-        let Split { kept, open } = seen::unchanged(before, &numbers, &look.marks(&numbers), again);
+        let numbers = if before.has_names_of(look.folder) { None } else { Some(self.names(&mut found)?) };
+        let open = look.news(before, numbers.as_deref(), again);
+        let gone = numbers.iter().flat_map(|numbers| before.gone(numbers));
+        let news = open.iter().map(|(number, _)| *number).chain(gone).collect();
+        let all = numbers.as_ref().map_or(before.len(), Vec::len);
         let mut read = Vec::new();
         for (number, mark) in open {
             if self.take(number, &mut found)? {
@@ -90,7 +89,7 @@ impl Local {
         }
         // A stranger is reported each time, and nothing else records its name.
         let folder = (look.folder_is_settled() && found.strangers.is_empty()).then_some(look.folder);
-        Ok(Looked { listing: found, prefix: self.prefix.clone(), all: numbers.len(), folder, kept, read })
+        Ok(Looked { listing: found, prefix: self.prefix.clone(), all, folder, news: Some(news), read })
     }
 
     /// Reads one file into the listing; returns whether it is a work item.
@@ -129,7 +128,7 @@ impl Local {
                 Ok(key) if key.as_str() == stem => {}
                 Ok(_) | Err(_) => found.strangers.push(Problem {
                     why: format!(
-                        "the file name is no key such as {}-1.md; rename it to make it a work item",
+                        "the file name is not a key such as {}-1.md; rename the file to make it a work item",
                         self.prefix
                     ),
                     at: name,
@@ -171,7 +170,7 @@ impl Local {
             Err(e) => return Err(failed(e)),
         };
         if !meta.is_file() || meta.len() > MAX_FILE {
-            let why = format!("no regular file of at most {MAX_FILE} bytes");
+            let why = format!("not a regular file of at most {MAX_FILE} bytes");
             return Ok(Some((String::new(), Err(why))));
         }
         let bytes = match swap::read(&path) {
@@ -290,7 +289,7 @@ impl Local {
                 return Ok(Some(out));
             }
         }
-        Err(BoardError::Conflict(format!("{name} kept changing while it was to be written")))
+        Err(BoardError::Conflict(format!("{name} kept changing while orch tried to write it")))
     }
 
     /// Takes this process's turn to write, and repairs what killed processes left of `name`.
@@ -312,7 +311,7 @@ impl Local {
         for file in [&counter, &self.dir.join(COUNTER)] {
             match fs::read_to_string(file) {
                 Ok(text) => {
-                    let wrong = format!("{} has no number in it; write the next free one into it", file.display());
+                    let wrong = format!("{} contains no number; write the next free one into it", file.display());
                     stored = text.trim().parse::<u64>().map_err(|_| BoardError::Invalid(wrong))?;
                     break;
                 }
@@ -395,7 +394,7 @@ impl Board for Local {
         self.scan()
     }
 
-    fn look(&self, before: &Seen, again: &dyn Fn(u64) -> bool) -> Option<Result<Looked, BoardError>> {
+    fn look(&self, before: &Seen, again: &BTreeSet<u64>) -> Option<Result<Looked, BoardError>> {
         Some(self.look(before, again))
     }
 

@@ -42,7 +42,7 @@ pub enum BoardError {
     #[error("the board can't be reached: {0}")]
     Silent(String),
     /// A write may or may not have happened: read before repeating it.
-    #[error("the board may or may not have done it: {0}")]
+    #[error("the board's outcome is unknown: {0}")]
     UnknownOutcome(String),
 }
 
@@ -206,7 +206,11 @@ pub trait Board: std::fmt::Debug {
 
     /// As a whole [`Board::list`], without reading what has not changed since `before`, except the numbers to be read
     /// `again` anyway. `None`: this kind can't know.
-    fn look(&self, _before: &seen::Seen, _again: &dyn Fn(u64) -> bool) -> Option<Result<seen::Looked, BoardError>> {
+    fn look(
+        &self,
+        _before: &seen::Seen,
+        _again: &std::collections::BTreeSet<u64>,
+    ) -> Option<Result<seen::Looked, BoardError>> {
         None
     }
 

@@ -113,7 +113,7 @@ impl Swap {
             Err(e) => return Err(e),
         };
         if current.as_ref() == Some(&next.expected) {
-            tracing::warn!(item = name, "put back what a person had saved while a process was killed");
+            tracing::warn!(item = name, "restored what a person had saved while a process was killed");
             return next.run(dir, name).map(drop);
         }
         fs::remove_file(&next.path)

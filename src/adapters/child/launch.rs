@@ -127,7 +127,7 @@ pub(super) fn not_started(
         NotStarted::Command(source) => ChildError::NotStarted { program: program.to_owned(), source },
         NotStarted::Engine(why) if why.is_empty() => {
             let why = clip(&String::from_utf8_lossy(&said), 300);
-            let why = if why.is_empty() { "it ended without a word".to_owned() } else { why };
+            let why = if why.is_empty() { "it ended without a message".to_owned() } else { why };
             ChildError::Confinement { engine, why }
         }
         NotStarted::Engine(why) => ChildError::Confinement { engine, why },

@@ -105,7 +105,7 @@ fn command(policy: &Policy) -> Result<Engine, NoEngine> {
     }
     Err(NoEngine {
         why: format!("the wrapper {program:?} was not found"),
-        way_out: "set confine.command to a program that is there, and its arguments".to_owned(),
+        way_out: "set confine.command to an existing program and its arguments".to_owned(),
     })
 }
 
@@ -193,7 +193,7 @@ fn remember(answer: &Answer, probe: &Probe) {
     let written = std::fs::create_dir_all(&probe.folder)
         .and_then(|()| files::replace(&path, &serde_json::to_vec(&all).unwrap_or_default(), Some(0o600)));
     if let Err(e) = written {
-        tracing::debug!("the engine's answer is not remembered: {e}");
+        tracing::debug!("the engine's answer could not be saved: {e}");
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn paths(rules: &[Rule]) -> io::Result<()> {
     }
     let status = set.restrict_self().map_err(io::Error::other)?;
     if status.ruleset != RulesetStatus::FullyEnforced {
-        return Err(io::Error::other("Landlock holds only a part of what it has to"));
+        return Err(io::Error::other("Landlock enforces only part of what is needed"));
     }
     Ok(())
 }

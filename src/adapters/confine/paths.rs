@@ -53,7 +53,7 @@ pub(super) fn not_for_everybody(folder: &Path) -> io::Result<Vec<PathBuf>> {
             let path = entry?.path();
             seen += 1;
             if seen > MOST {
-                return Err(io::Error::other(format!("{} holds more than {MOST} entries", folder.display())));
+                return Err(io::Error::other(format!("{} contains more than {MOST} entries", folder.display())));
             }
             // Something deleted meanwhile has nothing to hide.
             let Ok(data) = std::fs::symlink_metadata(&path) else { continue };

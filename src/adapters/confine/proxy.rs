@@ -237,7 +237,7 @@ impl Rules {
         let open: Vec<IpAddr> = all.iter().map(SocketAddr::ip).filter(|ip| self.may(*ip, host.port)).collect();
         if open.is_empty() {
             let which: Vec<String> = all.iter().map(|a| a.ip().to_string()).collect();
-            return Err(no(format!("{} is not on the internet or is this machine", which.join(", "))));
+            return Err(no(format!("{} is this machine, or not on the internet", which.join(", "))));
         }
         if let Some(up) = upstream.filter(|_| open.iter().all(|ip| is_global(*ip))) {
             return up.reach(&host).map_err(Refusal::unreached);

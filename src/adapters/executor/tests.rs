@@ -176,7 +176,7 @@ fn a_service_is_a_mutex_and_all_of_its_group_is_found() {
     assert_eq!(std::fs::read_to_string(&ready).unwrap(), format!("{special}|$HOME ${{ODD}} %n \\x|"));
     assert!(matches!(executor.start(&one), Err(ExecutorError::AlreadyRunning { .. })));
     let units = [one.unit.clone()];
-    let inside = || belonging("ORCH_X", &[], &units);
+    let inside = || belonging("ORCH_X", &[], &units, &[]);
     assert!(inside().len() >= 2, "{:?}", inside());
     end_all(&inside, Duration::from_millis(200), ANSWER).unwrap();
     assert!(marked("ORCH_X", &dir.path().to_string_lossy()).is_empty());

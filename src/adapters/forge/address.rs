@@ -140,7 +140,7 @@ pub fn sentence(at: &At) -> Option<String> {
     Some(match foreign(&at.host) {
         Some((name, lacks)) => format!("{name}: {without} {lacks}"),
         None => format!(
-            "{}: not known as a forge by its name: {without} pull request and reads no CI; is it a Gitea or Forgejo, name it under forge (docs/connecting-gitea.md), or set GITEA_TOKEN before `orch init`",
+            "{}: not a known forge: {without} pull request and reads no CI; if it is a Gitea or Forgejo, configure it under forge (docs/connecting-gitea.md), or set GITEA_TOKEN before `orch init`",
             at.host
         ),
     })

@@ -50,7 +50,9 @@ impl MergeState {
                 return Ok(Some(MergeOutcome::Untested { commit: pull.merge_commit }));
             }
             let (n, base) = (pull.number, landing.default_branch);
-            return Err(ForgeError::Transient(format!("pull request {n} reads merged, but nothing is on {base}")));
+            return Err(ForgeError::Transient(format!(
+                "pull request {n} is shown as merged, but nothing is on {base}"
+            )));
         }
         if pull.state == PullState::Closed {
             return withdrawn(format!("pull request {} was closed", pull.number));
@@ -102,7 +104,7 @@ pub(super) fn cut(text: &str, most: usize) -> String {
 pub(super) fn mark(marker: &str) -> Result<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._:-".contains(c);
     if marker.is_empty() || marker.contains("--") || !marker.chars().all(plain) {
-        return Err(ForgeError::Invalid(format!("the comment marker {marker:?} is no plain word")));
+        return Err(ForgeError::Invalid(format!("the comment marker {marker:?} is not a plain word")));
     }
     Ok(format!("<!-- orch:{marker} -->"))
 }

@@ -2,16 +2,16 @@
 //! `repos/<repo>.build.git`, recreated for each build, with the mirror's objects as alternate. Attributes come from the
 //! commit at which the run began; no configuration, attribute or object of the run's own repository has any effect.
 
-use super::cmd::{Cmd, GitError, Result};
+use super::cmd::{Cmd, Done, GitError, Result};
 use super::history::{EntryKind, TreeEntry, unexpected};
 use super::large::Large;
 use super::lock::MirrorLock;
 use super::mirror::Mirror;
-use super::reader::{self, Raw};
+use super::object::{self, Loose, Sort};
 use super::update::stamped;
-use super::walk::{Base, Entry, Found, Kind, Limits, Root, Seal};
+use super::walk::{Base, Entry, Found, Kind, Limits, Root};
 use super::{Person, files};
-use crate::model::ids::{RunId, Sha};
+use crate::model::ids::Sha;
 use crate::model::redact;
 use crate::model::tree_rules::{Broken, Links, clashes, link_faults};
 use std::borrow::Cow;
@@ -28,12 +28,16 @@ const LOCK_WAIT: Duration = Duration::from_secs(660);
 const PATCH_CAP: usize = 16 << 20;
 const ATTRIBUTES: &[u8] = b".gitattributes";
 const ATTRIBUTES_BYTES: u64 = 1 << 20;
+/// The largest pack of a run's objects, in bytes of loose objects, that is made in memory.
+const PACK_BYTES: u64 = 32 << 20;
 
 /// A repository in which one run's commit is made.
 #[derive(Debug)]
 pub struct Build<'m> {
     mirror: &'m Mirror,
     dir: PathBuf,
+    /// What is new in it.
+    objects: Loose,
     _lock: MirrorLock,
 }
 
@@ -57,13 +61,11 @@ pub struct Source<'a> {
     pub base: &'a Base,
     pub root: &'a Root,
     pub found: &'a Found,
-    /// Files as they were checked out: one with an unchanged seal has the content of the base.
-    pub seals: &'a BTreeMap<Vec<u8>, Seal>,
     pub limits: Limits,
 }
 
 impl Mirror {
-    /// Every file of a commit by its path: the starting point of a run. One process.
+    /// Every file of a commit by its path: the starting point of a run.
     pub fn base(&self, sha: &Sha) -> Result<Base> {
         Ok(self.list_files(sha)?.into_iter().map(|e| (e.path.clone(), e)).collect())
     }
@@ -75,7 +77,7 @@ impl Mirror {
         let lock = MirrorLock::take(&self.path().with_file_name(format!("{name}.build.git.lock")), LOCK_WAIT)?;
         let io = || GitError::io(format!("making {}", dir.display()));
         files::remove(&dir)?;
-        for folder in ["objects/pack", "objects/info", "refs/heads", "stage", "targets"] {
+        for folder in ["objects/pack", "objects/info", "refs/heads", "stage"] {
             std::fs::create_dir_all(dir.join(folder)).map_err(io())?;
         }
         let objects = std::fs::canonicalize(self.path().join("objects")).map_err(io())?;
@@ -85,30 +87,45 @@ impl Mirror {
         std::fs::write(dir.join("objects/info/alternates"), format!("{objects}\n")).map_err(io())?;
         std::fs::write(dir.join("HEAD"), "ref: refs/heads/none\n").map_err(io())?;
         std::fs::write(dir.join("config"), files::own_config(None) + &self.remote_section()).map_err(io())?;
-        Ok(Build { mirror: self, dir, _lock: lock })
+        let objects = Loose::new(dir.join("objects"));
+        Ok(Build { mirror: self, dir, objects, _lock: lock })
     }
 
-    /// Imports the commit that a build made into the mirror, as `refs/orch/runs/<run>`. Each new object passes `fsck
-    /// --strict` on its way.
-    pub fn import(&self, build: &Build<'_>, sha: &Sha, run: RunId) -> Result<()> {
+    /// Imports the commit that a build made into the mirror, whose objects no program drops. Each new object passes `fsck
+    /// --strict` on its way, and is on disk at the end.
+    pub fn import(&self, build: &Build<'_>, sha: &Sha) -> Result<()> {
+        self.import_packed(build, sha, PACK_BYTES)
+    }
+
+    /// The same; a pack in memory is made of at most so many bytes.
+    pub fn import_packed(&self, build: &Build<'_>, sha: &Sha, most: u64) -> Result<()> {
+        let io = || GitError::io("reading a run's objects");
+        let done = match build.objects.pack(sha, most).map_err(io())? {
+            Some(pack) => self.cmd().args(["index-pack", "--strict", "--stdin"]).stdin(pack).run()?,
+            None => self.fetched(build, sha)?,
+        };
+        if done.code != 0 {
+            return Err(done.broken());
+        }
+        if !self.exists(sha)? {
+            return Err(unexpected("index-pack"));
+        }
+        self.few_packs();
+        Ok(())
+    }
+
+    /// The same for any number of bytes.
+    fn fetched(&self, build: &Build<'_>, sha: &Sha) -> Result<Done> {
         std::fs::write(build.dir.join("refs/heads/run"), format!("{sha}\n"))
             .map_err(GitError::io("naming the run's commit"))?;
         let lock = self.locked()?;
-        let done = self
-            .cmd()
+        self.cmd()
             .config("fetch.fsckObjects=true")
             .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--"])
             .arg(&build.dir)
-            .arg(format!("+refs/heads/run:refs/orch/runs/{run}"))
+            .arg("refs/heads/run")
             .lock(lock.file())
-            .run()?;
-        if done.code == 0 { Ok(()) } else { Err(done.broken()) }
-    }
-}
-
-impl Drop for Build<'_> {
-    fn drop(&mut self) {
-        reader::forget(&self.dir);
+            .run()
     }
 }
 
@@ -150,20 +167,12 @@ impl Build<'_> {
         let mut files: Vec<&[u8]> = Vec::new();
         let mut links: Vec<(&[u8], &[u8])> = Vec::new();
         for (path, entry) in &source.found.entries {
-            let base = source.base.get(path);
-            if let (Some(base), Some(seal)) = (base, source.seals.get(path))
-                && *seal == entry.seal
-                && is_kind(base, &entry.kind)
-            {
-                ids.insert(path.clone(), base.id.clone());
-                continue;
-            }
             match &entry.kind {
                 Kind::Submodule(at) => drop(ids.insert(path.clone(), at.clone())),
                 Kind::Link(target) => links.push((path, target)),
                 Kind::File { .. } if entry.size > source.limits.file => {
                     let why = format!(
-                        "has {} MiB, more than the {} MiB that one file may have; what is so large belongs elsewhere, or is ignored",
+                        "has {} MiB, more than the {} MiB that one file may have; store large files elsewhere, or ignore them",
                         entry.size >> 20,
                         source.limits.file >> 20
                     );
@@ -176,7 +185,7 @@ impl Build<'_> {
         self.hash_raw(&links, &mut ids)?;
         let large = self.hash_files(source, &files, &mut ids, &mut broken)?;
         let entries = resulting(source, &ids);
-        let tree = self.write_tree(&entries)?;
+        let tree = self.write_tree(source.base, &entries)?;
         let changed = changes(source.base, &entries);
         broken.extend(self.tree_faults(source, &entries, &changed)?);
         Ok(Built { tree, changed, entries, large, broken })
@@ -184,24 +193,57 @@ impl Build<'_> {
 
     /// Stores contents unchanged: targets of links, `orch`'s own files. Records their ids by path.
     pub(super) fn hash_raw(&self, contents: &[(&[u8], &[u8])], ids: &mut BTreeMap<Vec<u8>, Sha>) -> Result<()> {
-        if contents.is_empty() {
-            return Ok(());
+        for (path, bytes) in contents {
+            ids.insert(path.to_vec(), self.put(Sort::Blob, bytes)?);
         }
-        let folder = self.dir.join("targets");
-        let mut names = String::new();
-        for (n, (_, bytes)) in contents.iter().enumerate() {
-            std::fs::write(folder.join(n.to_string()), bytes).map_err(GitError::io("copying a content"))?;
-            names.push_str(&format!("{n}\n"));
-        }
-        let cmd = self.mirror.git().cmd(&folder).git_dir(&self.dir);
-        let out = cmd.args(["hash-object", "-w", "--no-filters", "--stdin-paths"]).stdin(names).ok()?;
-        let found = hashed(&out, contents.len())?;
-        ids.extend(contents.iter().map(|(path, _)| path.to_vec()).zip(found));
         Ok(())
     }
 
-    /// Copies changed files out and stores them as the base's attributes say. Returns the new contents for git-lfs.
+    fn put(&self, sort: Sort, content: &[u8]) -> Result<Sha> {
+        self.objects.put(sort, content).map_err(GitError::io("writing an object"))
+    }
+
+    /// Stores what is new or changed. A file with the base's own bytes is the base's, whatever attributes say.
     fn hash_files(
+        &self,
+        source: &Source<'_>,
+        files: &[&[u8]],
+        ids: &mut BTreeMap<Vec<u8>, Sha>,
+        broken: &mut Vec<Broken>,
+    ) -> Result<Vec<Large>> {
+        let mut changed = Vec::new();
+        for path in files {
+            let base = source.base.get(*path).filter(|base| base.is_file());
+            match base.filter(|base| source.size(path) == base.size) {
+                None => changed.push(*path),
+                Some(base) => match source.open(path).and_then(|(size, mut file)| object::blob_id(size, &mut file)) {
+                    Ok(id) if id == base.id => drop(ids.insert(path.to_vec(), id)),
+                    Ok(_) => changed.push(*path),
+                    Err(e) => broken.push(unread(path, &e)),
+                },
+            }
+        }
+        if source.base.values().any(|e| name_of(&e.path) == ATTRIBUTES) {
+            return self.hash_filtered(source, &changed, ids, broken);
+        }
+        // Without attributes, git stores a file as it is.
+        for path in changed {
+            let copied = match source.open(path) {
+                Ok((size, mut file)) => {
+                    self.objects.copy(Sort::Blob, size, &mut file).map_err(GitError::io("writing an object"))?
+                }
+                Err(e) => Err(e),
+            };
+            match copied {
+                Ok(id) => drop(ids.insert(path.to_vec(), id)),
+                Err(e) => broken.push(unread(path, &e)),
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Copies changed files out and stores them as the base's attributes say. Returns the new contents for git-lfs.
+    fn hash_filtered(
         &self,
         source: &Source<'_>,
         files: &[&[u8]],
@@ -225,34 +267,34 @@ impl Build<'_> {
                     names.push(b'\n');
                     copied.push(path);
                 }
-                Err(e) => broken.push(Broken::new(&String::from_utf8_lossy(path), format!("can't be read: {e}"))),
+                Err(e) => broken.push(unread(path, &e)),
             }
         }
         if !copied.is_empty() {
             let done = self.staged().args(["hash-object", "-w", "--stdin-paths"]).stdin(names).run()?;
             if done.code != 0 {
                 // For example, a content that is invalid in its declared encoding. The tree goes without these files.
-                let why = format!("can't be stored as .gitattributes says: {}", done.stderr);
+                let why = format!("can't be stored as .gitattributes requires: {}", done.stderr);
                 let named = |p: &String| done.stderr.contains(&format!("'{p}'"));
                 let named = copied.iter().map(|p| String::from_utf8_lossy(p).into_owned()).find(named);
                 broken.push(Broken::new(named.as_deref().unwrap_or("a changed file"), why));
                 return Ok(Vec::new());
             }
-            let found = hashed(&done.stdout, copied.len())?;
+            let found = self.hashed(&done.stdout, copied.len())?;
             ids.extend(copied.iter().map(|p| p.to_vec()).zip(found));
         }
         for path in unexpected {
             let mut bytes = Vec::new();
             let read = source.root.file(path, source.limits.file).and_then(|mut f| f.read_to_end(&mut bytes));
             if let Err(e) = read {
-                broken.push(Broken::new(&String::from_utf8_lossy(path), format!("can't be read: {e}")));
+                broken.push(unread(path, &e));
                 continue;
             }
             let mut arg = b"--path=".to_vec();
             arg.extend_from_slice(path);
             let arg = OsString::from_vec(arg);
             let out = self.staged().args(["hash-object", "-w", "--stdin"]).arg(arg).stdin(bytes).ok()?;
-            ids.extend(std::iter::once(path.to_vec()).zip(hashed(&out, 1)?));
+            ids.extend(std::iter::once(path.to_vec()).zip(self.hashed(&out, 1)?));
         }
         if lfs { self.large_files(source, &copied, ids, broken) } else { Ok(Vec::new()) }
     }
@@ -279,22 +321,28 @@ impl Build<'_> {
         put(&self.dir.join("stage"), path, &mut source.root.file(path, source.limits.file)?)
     }
 
-    /// Writes the tree and reads it back, to check that it has exactly these entries.
-    fn write_tree(&self, entries: &Base) -> Result<Sha> {
-        let mut lines = Vec::new();
-        for entry in entries.values() {
-            lines.extend_from_slice(format!("{} {}\t", mode(entry.kind), entry.id).as_bytes());
-            lines.extend_from_slice(&entry.path);
-            lines.push(0);
+    /// Writes the tree of these entries, as far as it is not the base's.
+    fn write_tree(&self, base: &Base, entries: &Base) -> Result<Sha> {
+        let all = object::trees(entries).ok_or_else(|| unexpected("the tree of what a run left"))?;
+        let old = object::trees(base).unwrap_or_default();
+        // Old programs wrote modes that git reads as others: then these trees are not the base's own.
+        let known = match old.last() {
+            Some((root, _)) if self.mirror.info(root.as_str())?.is_some() => old.iter().map(|(id, _)| id).collect(),
+            Some(_) | None => BTreeSet::new(),
+        };
+        for (_, bytes) in all.iter().filter(|(id, _)| !known.contains(id)) {
+            self.put(Sort::Tree, bytes)?;
         }
-        if !lines.is_empty() {
-            self.cmd().args(["update-index", "-z", "--index-info"]).stdin(lines).ok()?;
-        }
-        let out = self.cmd().arg("write-tree").ok()?;
-        let tree = self.mirror.id(&out)?;
-        let mut written = Vec::new();
-        reader::below(&|| self.cmd(), &tree, "", &mut written)?;
-        if lists(&written, entries) { Ok(tree) } else { Err(unexpected("the tree that was written")) }
+        all.last().map(|(root, _)| root.clone()).ok_or_else(|| unexpected("the tree of what a run left"))
+    }
+
+    /// The ids that git's `hash-object -w` printed.
+    fn hashed(&self, out: &[u8], wanted: usize) -> Result<Vec<Sha>> {
+        let text = String::from_utf8_lossy(out);
+        let ids: Option<Vec<Sha>> = text.lines().map(|l| Sha::parse(l).ok()).collect();
+        let ids = ids.filter(|ids| ids.len() == wanted).ok_or_else(|| unexpected("hash-object"))?;
+        ids.iter().for_each(|id| self.objects.found(id));
+        Ok(ids)
     }
 
     /// Checks of the whole resulting tree: links, names that collide, submodules.
@@ -335,9 +383,14 @@ impl Build<'_> {
         Ok(broken)
     }
 
-    /// Contents of blobs, which may exist only in this repository.
+    /// Contents of blobs, which may exist only in this repository. Fails with `NotFound` for a missing one.
     pub fn contents<'a>(&self, ids: impl Iterator<Item = &'a Sha>) -> Result<Vec<Vec<u8>>> {
-        super::history::contents(&|| self.cmd(), ids)
+        let one = |id: &Sha| match self.objects.get(id).map_err(GitError::io("reading an object"))? {
+            Some((Sort::Blob, content)) => Ok(content),
+            Some(_) => Err(GitError::NotFound { what: format!("blob {id}") }),
+            None => Ok(self.mirror.contents([id])?.pop().unwrap_or_default()),
+        };
+        ids.map(one).collect()
     }
 
     /// A tree with files added or replaced, with these exact contents: no attribute applies.
@@ -350,15 +403,14 @@ impl Build<'_> {
         for (path, id) in ids {
             entries.insert(path.clone(), TreeEntry { path, kind: EntryKind::File, id, size: None });
         }
-        self.write_tree(&entries)
+        self.write_tree(base, &entries)
     }
 
     /// The commit of a tree with this parent. The same arguments make the same commit.
     pub fn commit(&self, tree: &Sha, parent: &Sha, message: &str, author: &Person, seconds: i64) -> Result<Sha> {
         let line = String::from_utf8_lossy(&stamped(author, &format!("{} +0000", seconds.max(0)))).into_owned();
         let raw = format!("tree {tree}\nparent {parent}\nauthor {line}\ncommitter {line}\n\n{}\n", message.trim_end());
-        let out = self.cmd().args(["hash-object", "-t", "commit", "-w", "--stdin"]).stdin(raw).ok()?;
-        self.mirror.id(&out)
+        self.put(Sort::Commit, raw.as_bytes())
     }
 
     /// Writes the patch from a commit to a tree to `dest`, at most 16 MiB. False, and no file, if it is empty.
@@ -386,15 +438,23 @@ impl Build<'_> {
     }
 }
 
-/// Whether a tree's entries are exactly these, each with its mode.
-fn lists(written: &[Raw], entries: &Base) -> bool {
-    let mut found: Vec<(&[u8], &str, &Sha)> =
-        written.iter().map(|(m, path, id)| (path.as_slice(), m.as_str(), id)).collect();
-    found.sort_unstable();
-    found.into_iter().eq(entries.values().map(|e| (e.path.as_slice(), mode(e.kind), &e.id)))
+impl Source<'_> {
+    /// Size of a file as the walk found it.
+    fn size(&self, path: &[u8]) -> Option<u64> {
+        self.found.entries.get(path).map(|entry| entry.size)
+    }
+
+    /// A file, with the size that it must have to be read whole.
+    fn open(&self, path: &[u8]) -> std::io::Result<(u64, impl Read)> {
+        Ok((self.size(path).unwrap_or_default(), self.root.file(path, self.limits.file)?))
+    }
 }
 
-const fn mode(kind: EntryKind) -> &'static str {
+fn unread(path: &[u8], e: &std::io::Error) -> Broken {
+    Broken::new(&String::from_utf8_lossy(path), format!("can't be read: {e}"))
+}
+
+pub(super) const fn mode(kind: EntryKind) -> &'static str {
     match kind {
         EntryKind::File => "100644",
         EntryKind::Executable => "100755",
@@ -411,10 +471,6 @@ const fn kind_of(kind: &Kind) -> EntryKind {
         Kind::Link(_) => EntryKind::Symlink,
         Kind::Submodule(_) => EntryKind::Submodule,
     }
-}
-
-fn is_kind(base: &TreeEntry, kind: &Kind) -> bool {
-    base.kind == kind_of(kind) && base.kind != EntryKind::Submodule
 }
 
 /// Leaves out files, the largest first, until the others fit into `most` bytes together. Returns the broken rule under
@@ -436,7 +492,7 @@ fn drop_the_largest(files: &mut Vec<&[u8]>, entries: &BTreeMap<Vec<u8>, Entry>, 
     let dropped: BTreeSet<&[u8]> = by_size.iter().take_while(fits).copied().collect();
     files.retain(|path| !dropped.contains(path));
     let why = format!(
-        "is the largest of {} new or changed files that have {} MiB together, more than the {} MiB that one run may leave",
+        "is the largest of {} new or changed files with {} MiB in total, more than the {} MiB that one run may add",
         files.len() + dropped.len(),
         all >> 20,
         most >> 20
@@ -486,10 +542,4 @@ fn put(folder: &Path, path: &[u8], from: &mut dyn Read) -> std::io::Result<()> {
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&to)?;
     std::io::copy(from, &mut file).map(drop)
-}
-
-fn hashed(out: &[u8], wanted: usize) -> Result<Vec<Sha>> {
-    let text = String::from_utf8_lossy(out);
-    let ids: Option<Vec<Sha>> = text.lines().map(|l| Sha::parse(l).ok()).collect();
-    ids.filter(|ids| ids.len() == wanted).ok_or_else(|| unexpected("hash-object"))
 }

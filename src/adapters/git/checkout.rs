@@ -80,21 +80,14 @@ impl Mirror {
         self.tree_of(plan.sha)?;
         files::remove(dest)?;
         making.repository()?;
-        making.objects()?;
-        let scripts = match plan.scripts {
-            Some((from, paths)) => making.scripts(from, paths)?,
-            None => Scripts::default(),
-        };
-        let held_back = making.held_back(&scripts)?;
-        let tree = plan.tree.unwrap_or(plan.sha).as_str();
-        if held_back.is_empty() {
-            making.cmd().args(["read-tree", "--reset", "-u", tree]).ok()?;
-        } else {
-            making.cmd().args(["read-tree", tree]).ok()?;
-            making.cmd().args(["update-index", "--skip-worktree", "-z", "--stdin"]).stdin(held_back).ok()?;
-            making.cmd().args(["checkout-index", "-q", "-a", "-f", "-u"]).ok()?;
-        }
-        Ok(CheckedOut { scripts: making.write(&scripts)? })
+        // Both read the mirror's objects, so neither waits for the other.
+        std::thread::scope(|scope| {
+            let objects = scope.spawn(|| making.objects());
+            let files = making.files();
+            let died = |_| making.io()(std::io::Error::other("a thread of it died"));
+            objects.join().unwrap_or_else(|e| Err(died(e)))?;
+            files
+        })
     }
 }
 
@@ -222,6 +215,29 @@ impl<'a> Making<'a> {
         std::fs::write(dot.join("config"), files::own_config(self.plan.author)).map_err(self.io())
     }
 
+    /// Writes the index and the files.
+    fn files(&self) -> Result<CheckedOut> {
+        let scripts = match self.plan.scripts {
+            Some((from, paths)) => self.scripts(from, paths)?,
+            None => Scripts::default(),
+        };
+        let held_back = self.held_back(&scripts)?;
+        let tree = self.plan.tree.unwrap_or(self.plan.sha).as_str();
+        if held_back.is_empty() {
+            self.reading().args(["read-tree", "--reset", "-u", tree]).ok()?;
+        } else {
+            self.reading().args(["read-tree", tree]).ok()?;
+            self.reading().args(["update-index", "--skip-worktree", "-z", "--stdin"]).stdin(held_back).ok()?;
+            self.reading().args(["checkout-index", "-q", "-a", "-f", "-u"]).ok()?;
+        }
+        Ok(CheckedOut { scripts: self.write(&scripts)? })
+    }
+
+    /// A command that reads the mirror's objects, too.
+    fn reading(&self) -> Cmd<'a> {
+        self.cmd().env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.mirror.path().join("objects"))
+    }
+
     /// Copies what HEAD and the default branch reach, without what is shared, as one pack.
     fn objects(&self) -> Result<()> {
         let pack = self.dest.join(".git/objects/pack/pack");
@@ -232,10 +248,9 @@ impl<'a> Making<'a> {
             let names = self.dest.join(".git/objects/info/alternates");
             std::fs::write(names, format!("{}\n", shared.objects.display())).map_err(self.io())?;
         }
-        self.cmd()
+        self.reading()
             // Packed objects keep their deltas; no new ones are searched for.
             .config("pack.window=0")
-            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.mirror.path().join("objects"))
             .args(["pack-objects", "-q", "--revs", "--delta-base-offset"])
             .arg(pack)
             .stdin(revisions)
@@ -269,7 +284,7 @@ impl<'a> Making<'a> {
         let wanted: Vec<_> = self.mirror.list_sized(from, &plain)?.into_iter().filter(|e| e.is_file()).collect();
         if let Some(large) = wanted.iter().find(|e| e.size.is_none_or(|s| s > SCRIPT_BYTES)) {
             let reason = format!(
-                "{} is named by a configured command and larger than {} MiB: name the script itself, not a folder with data",
+                "{} is named by a configured command, but is larger than {} MiB: name the script itself, not a folder with data",
                 large.text(),
                 SCRIPT_BYTES >> 20
             );

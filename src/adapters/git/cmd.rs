@@ -7,6 +7,7 @@ use crate::adapters::environment::Policy;
 use crate::adapters::modes;
 use crate::adapters::net;
 use crate::failpoint::point;
+use crate::model::fault::{Access, Unreached};
 use crate::model::redact;
 use crate::model::refusal::Refusal;
 use crate::short::{self, Bounds, End, Whom};
@@ -35,13 +36,13 @@ pub enum GitError {
     #[error("git ({program}) can't be used: {reason}; install git 2.38 or newer or set its path")]
     Missing { program: String, reason: String },
     #[error("git {what} did not end within {seconds} s and was ended; what it wrote to a remote is unknown")]
-    Timeout { what: String, seconds: u64 },
+    Timeout { what: String, access: Access, seconds: u64 },
     /// Transport or authentication failed: proves nothing about what the remote has.
     #[error("the remote can't be reached (git {what}): {reason}")]
-    Unreachable { what: String, reason: String },
+    Unreachable { what: String, access: Access, how: Unreached, reason: String },
     /// The remote answered with a refusal that only a person can lift.
     #[error("the remote refuses (git {what}): {reason}")]
-    Refused { what: String, refusal: Refusal, reason: String },
+    Refused { what: String, access: Access, refusal: Refusal, reason: String },
     #[error("conflict in {}", paths.join(", "))]
     Conflict { paths: Vec<String> },
     #[error("refused: {reason}")]
@@ -52,7 +53,7 @@ pub enum GitError {
     #[error("{what} does not exist")]
     NotFound { what: String },
     /// Another process held the repository's lock longer than the bound; nothing was done.
-    #[error("{what} is in use by another process since more than {seconds} s; nothing was done")]
+    #[error("another process has been using {what} for more than {seconds} s; nothing was done")]
     Busy { what: String, seconds: u64 },
     /// Killed by the kernel for lack of memory, or by a person: proves nothing about its input.
     #[error("git {what} was ended by signal {signal}, which orch did not send")]
@@ -75,6 +76,11 @@ impl GitError {
         // A request that is too large will be too large the next time.
         matches!(self, Self::Refused { refusal, .. } if *refusal != Refusal::Other)
             || matches!(self, Self::Timeout { .. } | Self::Unreachable { .. } | Self::Busy { .. })
+    }
+
+    /// Whether git found no room on a disk, which it reports only as text.
+    pub fn lacks_room(&self) -> bool {
+        matches!(self, Self::Broken { stderr, .. } if stderr.contains("No space left"))
     }
 }
 
@@ -313,7 +319,8 @@ impl<'a> Cmd<'a> {
     }
 
     pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(&self.git.program);
+        // Named by its path, it is started without a copy of this process. A missing one is reported when it starts.
+        let mut command = Command::new(which::which(&self.git.program).as_ref().unwrap_or(&self.git.program));
         command.env_clear().current_dir(&self.dir).process_group(0);
         // Everything named GIT_* stays out (7.1).
         command.envs(if self.remote { Policy::GitRemote } else { Policy::Git }.env());
@@ -345,7 +352,9 @@ impl<'a> Cmd<'a> {
     /// Runs to the end and returns code and output, whatever the code. Fails with `Missing`, `Timeout` or `Io`.
     pub fn run(self) -> Result<Done> {
         if let Some(reason) = &self.no_route {
-            return Err(GitError::Unreachable { what: self.shown(), reason: reason.clone() });
+            let what = self.shown();
+            let access = access(&what);
+            return Err(GitError::Unreachable { what, access, how: Unreached::Other, reason: reason.clone() });
         }
         let mut command = self.command();
         match (self.lock, &self.stdin) {
@@ -385,8 +394,8 @@ impl<'a> Cmd<'a> {
                 None => Err(GitError::Killed { what: args, signal: status.signal().unwrap_or(0) }),
             },
             End::Full if self.cap.is_some() => Ok(Done { code: 0, stdout, stderr, truncated: true, args }),
-            End::Full => Err(GitError::Broken { args, code: -1, stderr: "more output than can be held".to_owned() }),
-            End::Late => Err(GitError::Timeout { what: args, seconds: self.limit.as_secs() }),
+            End::Full => Err(GitError::Broken { args, code: -1, stderr: "too much output".to_owned() }),
+            End::Late => Err(GitError::Timeout { access: access(&args), what: args, seconds: self.limit.as_secs() }),
         }
     }
 
@@ -438,7 +447,7 @@ impl Done {
             return GitError::NotFound { what: format!("what git {} asked for", self.args) };
         }
         if says("mismatched algorithms") {
-            let reason = "the remote's repository names its objects by another hash (SHA-1 or SHA-256) than the one fetched before; set git.remote to the right repository, or move the mirror in `repos/` of the state directory away".to_owned();
+            let reason = "the remote's repository uses another object hash (SHA-1 or SHA-256) than the one fetched before; set git.remote to the right repository, or move the mirror in `repos/` of the state directory away".to_owned();
             return GitError::Incompatible { reason };
         }
         let local =
@@ -447,11 +456,13 @@ impl Done {
         let cut = says("RPC failed") || says("unexpected disconnect") || says("hung up unexpectedly");
         // A refusal (of a body that is too large, for example) is not an outage.
         let cut = cut && !says("HTTP 4") && !says("returned error: 4");
+        let access = access(&self.args);
         if let Some(refusal) = super::refusal::read(&self.stderr).filter(|_| !local) {
-            return GitError::Refused { what: plainly(&self.args), refusal, reason: said(&self.stderr) };
+            return GitError::Refused { what: plainly(&self.args), access, refusal, reason: said(&self.stderr) };
         }
         if (self.code == 128 || cut) && !local {
-            return GitError::Unreachable { what: plainly(&self.args), reason: said(&self.stderr) };
+            let (how, reason) = (super::refusal::unreached(&self.stderr), said(&self.stderr));
+            return GitError::Unreachable { what: plainly(&self.args), access, how, reason };
         }
         self.broken()
     }
@@ -461,6 +472,13 @@ impl Done {
 pub(super) fn shown_errors(errors: &[u8]) -> String {
     let said = scrub(&String::from_utf8_lossy(errors));
     clip_tail(redact::current().text(&said).trim(), STDERR_TAIL)
+}
+
+/// How a command uses the remote.
+pub(super) fn access(args: &str) -> Access {
+    let mut words = args.split(' ').filter(|word| !word.starts_with('-'));
+    let verb = words.next().and_then(|first| if first == "lfs" { words.next() } else { Some(first) });
+    if verb == Some("push") { Access::Push } else { Access::Read }
 }
 
 /// A command without its options: what was asked of the remote.

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rule_31_an_answer_is_told_for_as_long_as_it_counts() {
+    fn rule_31_an_answer_is_shown_for_as_long_as_it_counts() {
         let mirror = Path::new("/nowhere/glance-tests.git");
         let head = Sha::parse(&"a".repeat(40)).unwrap();
         let of = |branch: &str, at_ns: i64| Answer {

@@ -1,10 +1,10 @@
-//! Queries of the mirror: ancestry, trees, files, and which paths a range of commits touches. Reads only (trees made by
-//! `code_tree` are unnamed objects). Names that are not UTF-8 come back with U+FFFD in place of the bytes.
+//! Queries of the mirror: ancestry, trees, files, and which paths a range of commits touches. Reads only (a tree made by
+//! `tree_without_folder` is an unnamed object). Names that are not UTF-8 come back with U+FFFD in place of the bytes.
 
 use super::cmd::{Cmd, GitError, OUTPUT_CAP, Result};
 use super::mirror::Mirror;
-use super::nul_texts;
 use super::reader::{self, Info, Maker, Raw};
+use super::{nul_texts, object};
 use crate::model::artefact::{self, Artefact};
 use crate::model::ids::{Key, Sha};
 use std::collections::BTreeSet;
@@ -12,7 +12,9 @@ use std::collections::BTreeSet;
 /// Largest file that is read from a commit, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
 /// The tree that replaces a folder's; `None`: removes it.
-type Instead<'a> = dyn Fn(&Sha, &mut Option<Maker>) -> Result<Option<Sha>> + 'a;
+type Instead<'a> = dyn Fn(&Sha) -> Result<Option<Sha>> + 'a;
+/// Makes a tree of entries, or only its id.
+type Make<'a> = dyn FnMut(&[Raw]) -> Result<Sha> + 'a;
 const SUMMARY: [&str; 4] = ["--name-only", "--no-renames", "--no-ext-diff", "-z"];
 
 /// The kind of a tree entry.
@@ -121,20 +123,29 @@ impl Mirror {
         Ok(self.info(&format!("{sha}^{{commit}}^{{tree}}"))?.ok_or_else(missing)?.id)
     }
 
-    /// The commit's tree without the work item's artefacts (PIPE-4): exactly the names of PIPE-5 below
+    /// The id of the commit's tree without the work item's artefacts (PIPE-4): exactly the names of PIPE-5 below
     /// `docs/work-items/<KEY>/`, as regular, non-executable files. Anything else there is code. Equal for two commits
-    /// exactly if they differ only in those.
+    /// exactly if they differ only in those. The tree itself is written nowhere.
     pub fn code_tree(&self, sha: &Sha, key: &Key) -> Result<Sha> {
-        self.with_folder(sha, key, &|tree, maker| self.without_artefacts(tree, "", maker))
+        let id = |entries: &[Raw]| object::tree_id(entries).ok_or_else(|| unexpected("a tree"));
+        self.with_folder(sha, key, &|tree| self.without_artefacts(tree, "", &mut { id }), &mut { id })
     }
 
     /// The commit's tree without the work item's folder (ORD-6).
     pub fn tree_without_folder(&self, sha: &Sha, key: &Key) -> Result<Sha> {
-        self.with_folder(sha, key, &|_, _| Ok(None))
+        let mut maker = None;
+        let mut make = |entries: &[Raw]| {
+            let maker = match &mut maker {
+                Some(maker) => maker,
+                None => maker.insert(Maker::start(self.cmd())?),
+            };
+            maker.tree(entries)
+        };
+        self.with_folder(sha, key, &|_| Ok(None), &mut make)
     }
 
     /// The commit's tree with the work item's folder replaced; `None`: without the folder.
-    fn with_folder(&self, sha: &Sha, key: &Key, other: &Instead<'_>) -> Result<Sha> {
+    fn with_folder(&self, sha: &Sha, key: &Key, other: &Instead<'_>, make: &mut Make<'_>) -> Result<Sha> {
         let folders = ["docs", "work-items", key.as_str()];
         let root = self.tree_of(sha)?;
         let mut levels = Vec::new();
@@ -150,8 +161,7 @@ impl Mirror {
         }
         // From the innermost folder outwards: drop the name or set its new tree; a folder that becomes empty is
         // dropped, too.
-        let mut maker = None;
-        let mut replacement = other(&tree, &mut maker)?;
+        let mut replacement = other(&tree)?;
         if replacement.as_ref() == Some(&tree) {
             return Ok(root);
         }
@@ -161,22 +171,22 @@ impl Mirror {
                 Some((mode, found, id?))
             };
             let entries: Vec<Raw> = entries.into_iter().filter_map(instead).collect();
-            replacement = if entries.is_empty() { None } else { Some(self.make_tree(&mut maker, &entries)?) };
+            replacement = if entries.is_empty() { None } else { Some(make(&entries)?) };
         }
         match replacement {
             Some(tree) => Ok(tree),
-            None => self.make_tree(&mut maker, &[]),
+            None => make(&[]),
         }
     }
 
-    /// A tree of the work item's folder without its artefacts; `None`: it is empty. `at`: its path below the folder.
-    fn without_artefacts(&self, tree: &Sha, at: &str, maker: &mut Option<Maker>) -> Result<Option<Sha>> {
+    /// The id of the work item's folder without its artefacts; `None`: it is empty. `at`: its path below the folder.
+    fn without_artefacts(&self, tree: &Sha, at: &str, make: &mut Make<'_>) -> Result<Option<Sha>> {
         let (all, mut left) = (self.raw_entries(tree)?, Vec::new());
         for (mode, name, id) in &all {
             let path = format!("{at}{}", String::from_utf8_lossy(name));
             let id = match mode.as_str() {
                 "100644" if Artefact::of(&path).is_some() => None,
-                "040000" if path == artefact::ADR_FOLDER => self.without_artefacts(id, &format!("{path}/"), maker)?,
+                "040000" if path == artefact::ADR_FOLDER => self.without_artefacts(id, &format!("{path}/"), make)?,
                 _ => Some(id.clone()),
             };
             left.extend(id.map(|id| (mode.clone(), name.clone(), id)));
@@ -184,16 +194,8 @@ impl Mirror {
         Ok(match (left.is_empty(), left == all) {
             (true, _) => None,
             (false, true) => Some(tree.clone()),
-            (false, false) => Some(self.make_tree(maker, &left)?),
+            (false, false) => Some(make(&left)?),
         })
-    }
-
-    fn make_tree(&self, maker: &mut Option<Maker>, entries: &[Raw]) -> Result<Sha> {
-        let maker = match maker {
-            Some(maker) => maker,
-            None => maker.insert(Maker::start(self.cmd())?),
-        };
-        maker.tree(entries)
     }
 
     /// Mode, name and id of each entry of one tree.
@@ -294,18 +296,21 @@ impl Mirror {
         Ok(found)
     }
 
-    /// Every file of a commit, with sizes. One process.
+    /// Every file of a commit or tree, with sizes. Fails with `Rejected` for one without an end.
     pub fn list_files(&self, sha: &Sha) -> Result<Vec<TreeEntry>> {
-        self.cmd()
-            .args(["ls-tree", "-z", "-l", "-r", "--full-tree", sha.as_str()])
-            .ok()?
-            .split(|b| *b == 0)
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                let (mode, id, size, path) = entry_line(line).ok_or_else(|| unexpected("ls-tree"))?;
-                Ok(TreeEntry { path: path.to_vec(), kind: kind_of(&mode), id, size })
-            })
-            .collect()
+        let missing = || GitError::NotFound { what: format!("commit {sha} in the mirror") };
+        let root = self.info(&format!("{sha}^{{tree}}"))?.ok_or_else(missing)?.id;
+        let mut found = Vec::new();
+        reader::below(&|| self.cmd(), &root, "", &mut found)?;
+        let files = || found.iter().filter(|(mode, ..)| kind_of(mode) != EntryKind::Submodule).map(|(_, _, id)| id);
+        let sizes = reader::sizes(&|| self.cmd(), &files().collect::<Vec<_>>())?;
+        let mut sizes = sizes.into_iter();
+        let entry = |(mode, path, id): Raw| {
+            let kind = kind_of(&mode);
+            let size = if kind == EntryKind::Submodule { None } else { sizes.next().flatten() };
+            TreeEntry { path, kind, id, size }
+        };
+        Ok(found.into_iter().map(entry).collect())
     }
 
     /// The contents of blobs, in order. They are held in memory, so only for files of bounded size.
@@ -467,23 +472,8 @@ pub(super) fn plain_path(path: &str) -> Option<String> {
     plain.then(|| path.to_owned())
 }
 
-/// Mode, id, size, path.
-type RawEntry<'a> = (String, Sha, Option<u64>, &'a [u8]);
-
-/// `<mode> <kind> <id> <size>\t<path>`.
-fn entry_line(line: &[u8]) -> Option<RawEntry<'_>> {
-    let tab = line.iter().position(|b| *b == b'\t')?;
-    let (head, path) = line.split_at(tab);
-    let head = String::from_utf8_lossy(head);
-    let mut parts = head.split_whitespace();
-    let mode = parts.next()?.to_owned();
-    let id = Sha::parse(parts.nth(1)?).ok()?;
-    Some((mode, id, parts.next().and_then(|s| s.parse().ok()), path.get(1..)?))
-}
-
 /// See `fuzzing`.
 pub(super) fn fuzz(bytes: &[u8]) {
-    entry_line(bytes);
     reader::fuzz(bytes);
     plain_path(&String::from_utf8_lossy(bytes));
 }

@@ -7,6 +7,7 @@ use super::build::{Build, Source};
 use super::cmd::{Cmd, GitError, Result};
 use super::history::TreeEntry;
 use super::refusal;
+use crate::model::fault::Access;
 use crate::model::ids::Sha;
 use crate::model::large::{POINTER_BYTES, Pointer, is_pointer};
 use crate::model::tree_rules::Broken;
@@ -89,7 +90,7 @@ impl Build<'_> {
                 // An empty file is its own pointer.
             } else if pointer.size() <= POINTER_BYTES as u64 && is_pointer(&std::fs::read(&file).map_err(unread())?) {
                 ids.remove(path);
-                let why = "is a git-lfs pointer that the base doesn't have: leave the content itself";
+                let why = "is a git-lfs pointer that the base doesn't have: write the content itself";
                 broken.push(Broken::new(&String::from_utf8_lossy(path), why));
             } else {
                 ids.remove(path);
@@ -195,10 +196,10 @@ impl Build<'_> {
             if done.code == 0 {
                 continue;
             }
-            let what = "push of git-lfs contents".to_owned();
-            return Err(match refusal::read(&done.stderr) {
-                Some(refusal) => GitError::Refused { what, refusal, reason: done.stderr },
-                None => GitError::Unreachable { what, reason: done.stderr },
+            let (what, access, reason) = ("push of git-lfs contents".to_owned(), Access::Push, done.stderr);
+            return Err(match refusal::read(&reason) {
+                Some(refusal) => GitError::Refused { what, access, refusal, reason },
+                None => GitError::Unreachable { what, access, how: refusal::unreached(&reason), reason },
             });
         }
         for pointer in all {

@@ -7,6 +7,7 @@ use super::glance::named;
 use super::lock::MirrorLock;
 use super::valid_branch;
 use crate::adapters::files;
+use crate::model::fault::{Access, Unreached};
 use crate::model::ids::Sha;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 /// How long an operation waits for the mirror's lock: longer than one transfer takes.
 const LOCK_WAIT: Duration = Duration::from_secs(660);
+/// More packs than these are combined.
+const MOST_PACKS: usize = 50;
 const REFSPEC: &str = "+refs/heads/*:refs/remotes/origin/*";
 /// An open mirror.
 #[derive(Debug, Clone)]
@@ -127,7 +130,8 @@ impl Mirror {
         if !self.path.join("HEAD").is_file() {
             // What is left may contain names of `orch`'s own (cancelled heads): not for a program to delete.
             if std::fs::read_dir(&self.path).is_ok_and(|mut entries| entries.next().is_some()) {
-                let reason = format!("{} holds files but is no repository any more; move it away", self.path.display());
+                let reason =
+                    format!("{} contains files, but is no longer a repository; move it away", self.path.display());
                 return Err(GitError::Rejected { reason });
             }
             let mut name = OsString::from(".new-");
@@ -197,7 +201,7 @@ impl Mirror {
             return Ok(again);
         }
         let reason = "no git server answers there, but a sign-in page or a proxy".to_owned();
-        Err(GitError::Unreachable { what: "ls-remote".to_owned(), reason })
+        Err(GitError::Unreachable { what: "ls-remote".to_owned(), access: Access::Read, how: Unreached::Other, reason })
     }
 
     /// Fetches all branches of the remote to `refs/remotes/origin/`, and drops those that are gone there.
@@ -267,12 +271,35 @@ impl Mirror {
         Ok(text.lines().filter_map(branch).collect())
     }
 
-    /// Packs loose objects that a ref reaches. Never drops a git object, since clones borrow them (7.5), so it is safe
-    /// while agents run. Contents of git-lfs are deleted after a while; the remote has them.
+    /// Combines small packs and loose objects, so that the cost of a git process does not grow with the number of runs.
+    /// Never drops a git object, since clones borrow them (7.5), so it is safe while agents run. Contents of git-lfs are
+    /// deleted after a while; the remote has them.
     pub fn tidy(&self) -> Result<()> {
         let lock = self.locked()?;
+        self.combine(&lock)
+    }
+
+    /// The same if it has many packs, which each git process opens. An error is left to the next one.
+    pub(super) fn few_packs(&self) {
+        let many = || {
+            let packs = std::fs::read_dir(self.path.join("objects/pack")).into_iter().flatten().flatten();
+            packs.filter(|entry| entry.path().extension().is_some_and(|e| e == "pack")).count() > MOST_PACKS
+        };
+        let combine = || {
+            let lock = self.locked()?;
+            // Another process may have been first.
+            if many() { self.combine(&lock) } else { Ok(()) }
+        };
+        if many()
+            && let Err(e) = combine()
+        {
+            tracing::warn!("combining the packs of {}: {e}", self.path.display());
+        }
+    }
+
+    fn combine(&self, lock: &MirrorLock) -> Result<()> {
         super::large::drop_old(self.path()).map_err(GitError::io("dropping old contents of git-lfs"))?;
-        self.cmd().remote_limit().args(["repack", "-d", "-l", "-q"]).lock(lock.file()).ok().map(drop)
+        self.cmd().remote_limit().args(["repack", "--geometric=2", "-d", "-q"]).lock(lock.file()).ok().map(drop)
     }
 
     /// The branch's head on the remote at the last fetch or push.

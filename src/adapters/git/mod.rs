@@ -17,6 +17,7 @@ pub mod large;
 pub mod line;
 mod lock;
 pub mod mirror;
+mod object;
 pub mod output;
 pub mod push;
 mod reader;
@@ -36,7 +37,6 @@ pub use history::{DiffForm, EntryKind, MAX_FILE, TreeEntry};
 pub use mirror::Mirror;
 pub use push::{DeleteOutcome, PushOutcome};
 pub use reader::rest;
-pub use refusal::unusable;
 
 /// A name and address as git records them.
 #[derive(Debug, Clone, PartialEq, Eq)]

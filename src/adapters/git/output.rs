@@ -47,9 +47,9 @@ pub fn take(from: &Path, to: &Path, owner: u32, limits: Limits) -> io::Result<To
     let broken = |path: &str, why: String| Ok(Took::Broken(vec![Broken::new(path, why)]));
     let root = match Root::open(from) {
         Ok(root) => root,
-        Err(e) => return broken("ORCH_BUILD_OUTPUT", format!("is no folder any more: {e}")),
+        Err(e) => return broken("ORCH_BUILD_OUTPUT", format!("is no longer a folder: {e}")),
     };
-    let found = look(&root, owner, limits)?;
+    let found = find_files(&root, owner, limits)?;
     let faults = faults(&found, limits);
     if !faults.is_empty() {
         return Ok(Took::Broken(faults));
@@ -64,7 +64,7 @@ pub fn take(from: &Path, to: &Path, owner: u32, limits: Limits) -> io::Result<To
 /// The content of a copy that [`take`] made. Fails if it can't be read, or contains what no copy has.
 pub fn of(dir: &Path) -> io::Result<Output> {
     let root = Root::open(dir)?;
-    let found = look(&root, rustix::process::geteuid().as_raw(), LIMITS)?;
+    let found = find_files(&root, rustix::process::geteuid().as_raw(), LIMITS)?;
     if let Some(fault) = found.broken.first() {
         return Err(io::Error::other(format!("{}: {fault}", dir.display())));
     }
@@ -86,7 +86,7 @@ pub fn of(dir: &Path) -> io::Result<Output> {
     Ok(sum.done())
 }
 
-fn look(root: &Root, owner: u32, limits: Limits) -> io::Result<Found> {
+fn find_files(root: &Root, owner: u32, limits: Limits) -> io::Result<Found> {
     let (base, left_out) = (Base::new(), BTreeSet::new());
     root.walk(&Around { base: &base, folder: "", left_out: &left_out, owner, limits, whole: true })
 }
@@ -103,7 +103,7 @@ fn faults(found: &Found, limits: Limits) -> Vec<Broken> {
         match &entry.kind {
             Kind::Link(target) => match std::str::from_utf8(target) {
                 Ok(target) => drop(links.insert(text(path), target.to_owned())),
-                Err(_) => broken.push(Broken::new(&text(path), "is a link to a name that is no UTF-8")),
+                Err(_) => broken.push(Broken::new(&text(path), "is a link to a name that is not UTF-8")),
             },
             Kind::File { .. } => {
                 total = total.saturating_add(entry.size);
@@ -115,7 +115,7 @@ fn faults(found: &Found, limits: Limits) -> Vec<Broken> {
         }
     }
     if total > limits.total {
-        broken.push(Broken::new("ORCH_BUILD_OUTPUT", format!("holds more than {} MiB", limits.total >> 20)));
+        broken.push(Broken::new("ORCH_BUILD_OUTPUT", format!("contains more than {} MiB", limits.total >> 20)));
     }
     broken.extend(link_faults(&links, &Links::new()));
     let names: Vec<String> = found.folders.iter().chain(found.entries.keys()).map(|path| text(path)).collect();
@@ -327,7 +327,7 @@ mod tests {
                 fs::create_dir(p.out("DEEP")).unwrap();
             }),
             ("control character", &|p| p.put("a\nb", "x")),
-            ("no UTF-8", &|p| fs::write(at(&p.out(""), b"\xff"), "x").unwrap()),
+            ("not UTF-8", &|p| fs::write(at(&p.out(""), b"\xff"), "x").unwrap()),
             ("more than 2048 MiB", &|p| {
                 for name in ["huge1", "huge2"] {
                     File::create(p.out(name)).unwrap().set_len(1500 << 20).unwrap();
@@ -343,14 +343,14 @@ mod tests {
         let place = Place::new();
         place.put("large", &"x".repeat(2 << 20));
         assert!(place.refused(Limits { file: 1 << 20, ..LIMITS }).contains("large (it is larger than 1 MiB)"));
-        assert!(place.refused(Limits { names: 2, ..LIMITS }).contains("more than 2 names"));
+        assert!(place.refused(Limits { names: 2, ..LIMITS }).contains("exceeds 2 names"));
         let owner = own() + 1;
         let said = take(&place.out(""), &place.0.path().join("kept"), owner, LIMITS).unwrap();
         assert!(matches!(said, Took::Broken(b) if b[0].why.contains("another account")));
         // A link, or nothing, in place of the folder.
         fs::rename(place.out(""), place.0.path().join("elsewhere")).unwrap();
-        assert!(place.refused(LIMITS).contains("no folder any more"));
+        assert!(place.refused(LIMITS).contains("no longer a folder"));
         symlink("elsewhere", place.out("")).unwrap();
-        assert!(place.refused(LIMITS).contains("no folder any more"));
+        assert!(place.refused(LIMITS).contains("no longer a folder"));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::cmd::{GitError, Result};
 use super::mirror::{Mirror, checked};
+use crate::model::fault::Access;
 use crate::model::ids::Sha;
 
 /// The remote's answer to a push. If no answer arrived, it is `GitError::Timeout` or `Unreachable`, and only
@@ -132,7 +133,8 @@ impl Mirror {
         match read_porcelain(&text, &format!("refs/heads/{branch}")) {
             // The push may have succeeded without git getting the answer.
             Some(PushOutcome::Rejected { reason, .. }) if reason.starts_with("[remote failure]") => {
-                Err(GitError::Unreachable { what: format!("push to {branch}"), reason })
+                let (what, how) = (format!("push to {branch}"), super::refusal::unreached(&done.stderr));
+                Err(GitError::Unreachable { what, access: Access::Push, how, reason })
             }
             Some(PushOutcome::Rejected { reason, moved }) if done.code <= 1 => {
                 let reason = [reason, remote_words(&done.stderr)].into_iter().filter(|t| !t.is_empty());

@@ -27,6 +27,8 @@ const MOST_READERS: usize = 16;
 const MOST_ENTRIES: usize = 2_000_000;
 
 /// The program, the repository, and its folder's identity: a folder recreated under the same name is another.
+/// Questions sent together: they and their answers fit into the smallest pipe, 4 KiB, so neither side can block the other.
+const AT_ONCE: usize = 32;
 type Place = (PathBuf, PathBuf, u64, u64);
 
 static READERS: Mutex<BTreeMap<Place, Reader>> = Mutex::new(BTreeMap::new());
@@ -46,11 +48,6 @@ pub fn rest() {
     READERS.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
-/// Ends the reader of one repository, before its folder is deleted.
-pub(super) fn forget(git_dir: &Path) {
-    READERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, dir, ..), _| dir != git_dir);
-}
-
 /// What a name resolves to (an id, a ref, `COMMIT^{tree}`); `None` if nothing has that name. `cmd`: a git for the
 /// repository. Fails if git does, after a second attempt with a new process.
 pub(super) fn info<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str) -> Result<Option<Info>> {
@@ -64,6 +61,15 @@ pub(super) fn content<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str, kind: &str, mos
     content_of(cmd, &found, most).map(Some)
 }
 
+/// The sizes of objects, in order; `None` for a missing one. Many are asked for at once.
+pub(super) fn sizes<'c>(cmd: &dyn Fn() -> Cmd<'c>, ids: &[&Sha]) -> Result<Vec<Option<u64>>> {
+    let mut all = Vec::with_capacity(ids.len());
+    for some in ids.chunks(AT_ONCE) {
+        all.extend(with(cmd, |reader| reader.sizes(some))?);
+    }
+    Ok(all)
+}
+
 fn content_of<'c>(cmd: &dyn Fn() -> Cmd<'c>, found: &Info, most: usize) -> Result<Vec<u8>> {
     if found.size > most {
         let reason =
@@ -74,7 +80,7 @@ fn content_of<'c>(cmd: &dyn Fn() -> Cmd<'c>, found: &Info, most: usize) -> Resul
 }
 
 fn with<'c, T>(cmd: &dyn Fn() -> Cmd<'c>, ask: impl Fn(&mut Reader) -> std::io::Result<T>) -> Result<T> {
-    let place = cmd().place().map_err(GitError::io("looking for a repository"))?;
+    let place = cmd().place().map_err(GitError::io("searching for a repository"))?;
     let mut readers = READERS.lock().unwrap_or_else(PoisonError::into_inner);
     for last in [false, true] {
         let mut reader = match readers.remove(&place) {
@@ -171,13 +177,23 @@ impl Reader {
             return Ok(None);
         }
         self.ask(format!("info {name}\n").as_bytes())?;
-        let line = self.line()?;
+        Self::meant(name, &self.line()?)
+    }
+
+    /// What an answer about a name says.
+    fn meant(name: &str, line: &str) -> std::io::Result<Option<Info>> {
         // Any other answer is a fault of git or of the repository, and must not count as missing.
         let nothing = [" missing", " ambiguous", " submodule"].iter().any(|end| line.ends_with(end));
-        match read_info(&line) {
+        match read_info(line) {
             None if !nothing => Err(std::io::Error::other(format!("an answer of an unknown form about {name}"))),
             found => Ok(found),
         }
+    }
+
+    fn sizes(&mut self, ids: &[&Sha]) -> std::io::Result<Vec<Option<u64>>> {
+        let questions: String = ids.iter().map(|id| format!("info {id}\n")).collect();
+        self.ask(questions.as_bytes())?;
+        ids.iter().map(|id| Ok(Self::meant(id.as_str(), &self.line()?)?.map(|found| found.size as u64))).collect()
     }
 
     fn content(&mut self, of: &Info) -> std::io::Result<Vec<u8>> {
@@ -250,7 +266,8 @@ impl Reader {
     fn failed(&mut self, error: &std::io::Error) -> GitError {
         let args = self.args.clone();
         if error.kind() == std::io::ErrorKind::TimedOut {
-            return GitError::Timeout { what: args, seconds: self.limit.as_secs() };
+            let access = super::cmd::access(&args);
+            return GitError::Timeout { what: args, access, seconds: self.limit.as_secs() };
         }
         let by_us = self.end();
         let status = self.child.try_wait().ok().flatten();
@@ -342,13 +359,13 @@ pub(super) fn below<'c>(cmd: &dyn Fn() -> Cmd<'c>, top: &Sha, at: &str, found: &
         let entries = tree(cmd, id.as_str())?;
         seen = seen.saturating_add(entries.len().max(1));
         if seen > MOST_ENTRIES {
-            return Err(GitError::Rejected { reason: format!("{at:?} holds more than {MOST_ENTRIES} files") });
+            return Err(GitError::Rejected { reason: format!("{at:?} contains more than {MOST_ENTRIES} files") });
         }
         // Names may have any length, and each path repeats those above it.
         let names = entries.iter().map(|(_, name, _)| path.len().saturating_add(name.len()));
         bytes = names.fold(bytes, usize::saturating_add);
         if bytes > OUTPUT_CAP {
-            let reason = format!("the paths below {at:?} are longer than {} MiB together", OUTPUT_CAP >> 20);
+            let reason = format!("the paths below {at:?} exceed {} MiB in total", OUTPUT_CAP >> 20);
             return Err(GitError::Rejected { reason });
         }
         left.extend(entries.into_iter().rev().map(|(mode, name, id)| (mode, [path.as_slice(), &name].concat(), id)));
@@ -357,7 +374,7 @@ pub(super) fn below<'c>(cmd: &dyn Fn() -> Cmd<'c>, top: &Sha, at: &str, found: &
 }
 
 /// `<mode> <name>\0<id>`, repeated.
-fn read_tree(mut bytes: &[u8], id_bytes: usize) -> Option<Vec<Raw>> {
+pub(super) fn read_tree(mut bytes: &[u8], id_bytes: usize) -> Option<Vec<Raw>> {
     let mut entries = Vec::new();
     while !bytes.is_empty() {
         let space = bytes.iter().position(|b| *b == b' ')?;

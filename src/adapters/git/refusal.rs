@@ -1,5 +1,6 @@
 //! Classifies git's messages about a remote that refused.
 
+use crate::model::fault::Unreached;
 use crate::model::refusal::Refusal;
 
 /// The class of a refusal over HTTP, which git gives only as text. `None`: there was no answer, or another one. What a
@@ -33,20 +34,35 @@ pub fn read(stderr: &str) -> Option<Refusal> {
     }
 }
 
-/// What a person can do about a remote that answers but can't be used; `None`: it gave no such answer.
-pub fn unusable(stderr: &str) -> Option<&'static str> {
-    let certificate = ["certificate verification failed", "SSL certificate problem", "Problem with the SSL CA cert"];
-    if certificate.iter().any(|words| stderr.contains(words)) {
-        return Some("name the authority of the remote's certificate in tls.ca_file (docs/network.md)");
+/// Why a remote that refused nothing could not be used.
+pub fn unreached(stderr: &str) -> Unreached {
+    let says = |words: &[&str]| words.iter().any(|w| stderr.contains(w));
+    if says(&["certificate verification failed", "SSL certificate problem", "Problem with the SSL CA cert"]) {
+        return Unreached::Certificate;
     }
-    let (_, rest) = stderr.split_once("The requested URL returned error: ")?;
-    match rest.get(..3)?.parse::<u16>().ok()? {
-        302 | 303 => Some("a sign-in page answers in the remote's place: correct git.remote, or sign this machine in"),
-        407 => Some("give the proxy's user and password in https_proxy and http_proxy"),
-        429 => Some("nothing: the forge limits how often it is asked, and is asked again later"),
-        500..=599 => Some("see whether the forge is up: it answers with an error of its own"),
-        _ => None,
+    let (_, rest) = stderr.split_once("The requested URL returned error: ").unwrap_or_default();
+    match rest.get(..3).and_then(|n| n.parse::<u16>().ok()) {
+        Some(302 | 303) => return Unreached::SignIn,
+        Some(407) => return Unreached::ProxyLogin,
+        Some(429) => return Unreached::Limited,
+        Some(500..=599) => return Unreached::ServerError,
+        Some(_) | None => {}
     }
+    let cut = says(&[
+        "resolve host",
+        "onnection refused",
+        "onnection timed out",
+        "onnection reset",
+        "Failed to connect",
+        "Couldn't connect",
+        "Empty reply",
+        "unreachable",
+        "No route to host",
+        "RPC failed",
+        "unexpected disconnect",
+        "Operation too slow",
+    ]);
+    if cut { Unreached::NoConnection } else { Unreached::Other }
 }
 
 #[cfg(test)]
@@ -95,12 +111,22 @@ mod tests {
         ] {
             assert_eq!(read(&stderr), want, "{stderr}");
         }
-        for (status, want) in [("302", "sign-in"), ("407", "proxy"), ("429", "later"), ("503", "is up")] {
-            assert!(unusable(&format!("{at} {status}")).unwrap().contains(want), "{status}");
+        for (status, want) in [
+            ("302", Unreached::SignIn),
+            ("407", Unreached::ProxyLogin),
+            ("429", Unreached::Limited),
+            ("503", Unreached::ServerError),
+            ("404", Unreached::Other),
+        ] {
+            assert_eq!(unreached(&format!("{at} {status}")), want, "{status}");
         }
-        assert!(
-            unusable("fatal: server certificate verification failed. CAfile: none").unwrap().contains("tls.ca_file")
-        );
-        assert_eq!((unusable(&format!("{at} 404")), unusable("fatal: Could not resolve host")), (None, None));
+        for (stderr, want) in [
+            ("fatal: server certificate verification failed. CAfile: none", Unreached::Certificate),
+            ("fatal: Could not resolve host: git.example", Unreached::NoConnection),
+            ("error: RPC failed; curl 56 Recv failure", Unreached::NoConnection),
+            ("fatal: repository not found", Unreached::Other),
+        ] {
+            assert_eq!(unreached(stderr), want, "{stderr}");
+        }
     }
 }

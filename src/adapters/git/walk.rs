@@ -228,9 +228,9 @@ impl Walk<'_> {
         for name in names {
             self.names += 1;
             if self.names > self.around.limits.names {
-                self.stop(prefix, format!("is where the checkout has more than {} names", self.around.limits.names));
+                self.stop(prefix, format!("is where the checkout exceeds {} names", self.around.limits.names));
             } else if Instant::now() > self.deadline {
-                self.stop(prefix, format!("is where the walk took more than {} s", self.around.limits.time.as_secs()));
+                self.stop(prefix, format!("is where the walk exceeded {} s", self.around.limits.time.as_secs()));
             }
             if self.found.partial {
                 break;
@@ -322,7 +322,7 @@ impl Walk<'_> {
             return;
         }
         if !tracked {
-            let fault = text.map_or(Some("has a name that is no UTF-8"), name_fault);
+            let fault = text.map_or(Some("has a name that is not UTF-8"), name_fault);
             if let Some(why) = fault {
                 return self.broken(&path, why);
             }

@@ -111,7 +111,7 @@ impl App {
             BASE64_URL_SAFE_NO_PAD.encode(head.to_string()),
             BASE64_URL_SAFE_NO_PAD.encode(claims.to_string())
         );
-        let expected = "app.key holds no RSA private key, expected the PEM file that GitHub made for the App";
+        let expected = "app.key contains no RSA private key, expected the PEM file that GitHub created for the App";
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|_| expected.to_owned())?;
         let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| expected.to_owned())?;
         let signer = key.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]).ok_or_else(|| expected.to_owned())?;

@@ -186,7 +186,8 @@ impl Api {
         match left.filter(|left| *left < self.reserve) {
             None => Ok(()),
             Some(left) => {
-                let why = format!("{left} requests of the hour are left, github.reserve keeps {}", self.reserve);
+                let why =
+                    format!("{left} requests are left in this hour, of which github.reserve keeps {}", self.reserve);
                 let class = Class::Throttled { retry_after_s: Some(RESERVED_S) };
                 Err(Failure { reserved: true, ..refused(class, &why) })
             }
@@ -226,7 +227,7 @@ impl Api {
                 return Ok(items);
             }
         }
-        Err(refused(Class::Invalid, &format!("GET {path} pages in circles")))
+        Err(refused(Class::Invalid, &format!("the pages of GET {path} form a cycle")))
     }
 
     /// One page of a list, as received.
@@ -324,7 +325,7 @@ pub(crate) fn refused(class: Class, detail: &str) -> Failure {
 }
 
 fn own(e: std::io::Error) -> Failure {
-    refused(Class::Transient, &format!("waiting for the turn of a write: {e}"))
+    refused(Class::Transient, &format!("waiting to write: {e}"))
 }
 
 /// A text field; empty if it is missing or not a text.

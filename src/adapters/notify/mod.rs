@@ -110,10 +110,10 @@ pub enum NotifyError {
     #[error("the request was refused: {why}")]
     Invalid { why: String },
     /// The chat is unavailable to us (blocked, kicked, no such chat, no right to write): the sink is off.
-    #[error("the chat takes no messages: {why}; check notify.telegram.chat_id and the bot's membership")]
+    #[error("the chat accepts no messages: {why}; check notify.telegram.chat_id and the bot's membership")]
     Permanent { why: String },
     /// The address answers, but not as a Bot API server: the sink is off.
-    #[error("this is no Bot API address: {why}; check notify.telegram.api_base")]
+    #[error("this is not a Bot API address: {why}; check notify.telegram.api_base")]
     WrongAddress { why: String },
     /// The token is wrong or malformed: the sink is off.
     #[error("the token was refused: {why}; check notify.telegram.token")]

@@ -174,7 +174,7 @@ fn command(argv: &[String], env: &[(OsString, OsString)], event: &Value, deadlin
     };
     let said = match short::follow(child, &bounds) {
         Ok(said) => said,
-        Err(e) => return not_now(format!("the end of the notify command {program} can't be awaited: {e}")),
+        Err(e) => return not_now(format!("waiting for the notify command {program} failed: {e}")),
     };
     let End::Itself(status) = said.end else {
         let why = format!("the notify command {program} did not end within {} s", left.as_secs_f32());

@@ -290,7 +290,7 @@ fn interpret(act: Act, status: u16, body: &str, retry_after_s: Option<u64>) -> R
     let description = reply.get("description").and_then(Value::as_str).filter(|_| refused);
     let why = match description {
         Some(text) => text.chars().filter(|c| !c.is_control()).take(300).collect(),
-        None => format!("HTTP {status} that is no Bot API reply (a proxy in between?)"),
+        None => format!("HTTP {status}, which is not a Bot API reply (a proxy in between?)"),
     };
     Err(match code {
         400 if refused => return refusal(act, why),

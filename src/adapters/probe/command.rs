@@ -76,7 +76,7 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
         whom: Whom::Family,
     };
     let said = short::follow(child, &bounds);
-    let said = said.map_err(|e| CommandError::NotStarted(format!("its end can't be awaited: {e}")))?;
+    let said = said.map_err(|e| CommandError::NotStarted(format!("waiting for its end failed: {e}")))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match said.end {
         End::Itself(status) => Ok(Ended { code: status.code(), stdout: text(&said.out), stderr: text(&said.err) }),

@@ -17,7 +17,7 @@ pub(super) struct NoAnswer {
 /// GETs a URL within a total time. Returns any complete answer, whatever its status.
 pub(super) fn get(url: &str, query: &[(&str, &str)], timeout_ms: u64) -> Result<Response, NoAnswer> {
     let not_made = |detail: String| NoAnswer { outcome: HealthOutcome::NotMade, status: None, detail };
-    let (origin, path) = split(url).ok_or_else(|| not_made(format!("{url:?} is no http(s) URL")))?;
+    let (origin, path) = split(url).ok_or_else(|| not_made(format!("{url:?} is not an http(s) URL")))?;
     let total = Duration::from_millis(timeout_ms.max(1));
     let limits = Limits { connect: total, read: total, ..Limits::default() };
     let client = Client::new(origin, Auth::None, limits).map_err(|e| not_made(e.to_string()))?;

@@ -19,7 +19,7 @@ pub fn ask(spec: &RevisionSpec, ctx: &ProbeCtx) -> Result<String, String> {
                 None => body,
                 Some(field) => {
                     let value: Value =
-                        serde_json::from_str(&body).map_err(|e| format!("{url}: the answer is no JSON ({e})"))?;
+                        serde_json::from_str(&body).map_err(|e| format!("{url}: the answer is not JSON ({e})"))?;
                     at(&value, field).ok_or_else(|| format!("{url}: the answer has no text at {field:?}"))?
                 }
             }
@@ -37,7 +37,7 @@ pub fn ask(spec: &RevisionSpec, ctx: &ProbeCtx) -> Result<String, String> {
                 .next()
                 .is_some_and(|word| redact::current().find(word.as_bytes()).is_some())
             {
-                return Err(format!("{name} prints a secret that it was given, where a revision is expected"));
+                return Err(format!("{name} printed one of its secrets instead of a revision"));
             }
             ended.stdout
         }

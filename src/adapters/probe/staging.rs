@@ -93,7 +93,7 @@ fn ask(url: &str, want: u16, body: &str, limit: u64) -> Seen {
         Err(no) => (CheckOutcome::Fail, format!("{url}: {}: {}", no.outcome, no.detail)),
         Ok(r) if r.status != want => (CheckOutcome::Fail, format!("{url}: status {}, expected {want}", r.status)),
         Ok(r) if !body.is_empty() && !r.text().contains(body) => {
-            (CheckOutcome::Fail, format!("{url}: status {want}, but the body does not hold {body:?}"))
+            (CheckOutcome::Fail, format!("{url}: status {want}, but the body does not contain {body:?}"))
         }
         Ok(r) => (CheckOutcome::Pass, format!("status {} in {} ms", r.status, r.elapsed_ms)),
     }
@@ -154,7 +154,7 @@ fn sql(database: &Path, query: &str, expect: Option<&str>, limit: u64) -> Seen {
         let answer = first_value(&db, query);
         drop(done);
         match (answer, expect) {
-            (Err(SqlError::Writes), _) => (CheckOutcome::Error, "the query is not a reading one".into()),
+            (Err(SqlError::Writes), _) => (CheckOutcome::Error, "the query does not only read".into()),
             (Err(SqlError::Db(e)), _) => (CheckOutcome::Fail, format!("{name}: {e}")),
             (Ok(None), _) => (CheckOutcome::Fail, format!("{name}: no row")),
             (Ok(Some(got)), Some(want)) if got.trim() != want.trim() => {

@@ -39,7 +39,7 @@ fn ask(spec: &HealthSpec) -> HealthAnswer {
             if !fits {
                 (HealthOutcome::BadStatus, Some(r.status), format!("status {}, expected {want}", r.status))
             } else if !spec.expect_body.is_empty() && !r.text().contains(&spec.expect_body) {
-                let detail = format!("status {}, but the body does not hold {:?}", r.status, spec.expect_body);
+                let detail = format!("status {}, but the body does not contain {:?}", r.status, spec.expect_body);
                 (HealthOutcome::BadBody, Some(r.status), detail)
             } else if spec.max_latency_ms > 0 && latency_ms > spec.max_latency_ms {
                 let detail = format!("{latency_ms} ms, allowed {} ms", spec.max_latency_ms);
@@ -122,12 +122,12 @@ fn samples(value: &Value) -> Result<Option<f64>, String> {
     let data = value.get("data");
     let result = data.and_then(|d| d.get("result"));
     match data.and_then(|d| d.get("resultType")).and_then(Value::as_str) {
-        Some("scalar") => read(result).map(Some).ok_or_else(|| "the scalar is no number".into()),
+        Some("scalar") => read(result).map(Some).ok_or_else(|| "the scalar is not a number".into()),
         Some("vector") => {
-            let rows = result.and_then(Value::as_array).ok_or("the vector is no list")?;
+            let rows = result.and_then(Value::as_array).ok_or("the vector is not a list")?;
             let mut sum = None;
             for row in rows {
-                let n = read(row.get("value")).ok_or("a sample is no number")?;
+                let n = read(row.get("value")).ok_or("a sample is not a number")?;
                 sum = Some(sum.unwrap_or(0.0) + n);
             }
             Ok(sum)

@@ -128,7 +128,7 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
     let mode = settings.permission_mode.as_str();
     if !PERMISSION_MODES.contains(&mode) {
         notes.push(format!(
-            "permission mode {} is not one of {}; {DONT_ASK} taken",
+            "permission mode {} is not one of {}; using {DONT_ASK}",
             quoted(mode),
             PERMISSION_MODES.join(", ")
         ));
@@ -242,7 +242,9 @@ fn sandbox(wanted: Sandbox, works: bool, notes: &mut Vec<String>) -> Option<Stri
         Sandbox::Required => true,
         Sandbox::Auto => {
             if !works {
-                notes.push("sandbox: auto, and bubblewrap or socat is not installed: tools run without it".to_owned());
+                notes.push(
+                    "sandbox: auto, but bubblewrap or socat is not installed: tools run without a sandbox".to_owned(),
+                );
             }
             works
         }
@@ -280,15 +282,15 @@ fn session<'a>(request: &Request<'a>, notes: &mut Vec<String>) -> Option<Session
         Session::Resume(id) => (id, true),
     };
     if !is_uuid(id) {
-        notes.push(format!("session {} is no UUID; the CLI chooses one", quoted(id)));
+        notes.push(format!("session {} is not a UUID; the CLI chooses one", quoted(id)));
         return None;
     }
     let kept = has_transcript(request.config_dir, id);
     if kept != wanted {
         notes.push(if kept {
-            format!("session {id} has begun before; resumed")
+            format!("session {id} exists; resumed")
         } else {
-            format!("session {id} is not in the configuration folder; begun again")
+            format!("session {id} is not in the configuration folder; started again")
         });
     }
     Some(if kept { Session::Resume(id) } else { Session::Fresh(id) })

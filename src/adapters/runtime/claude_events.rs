@@ -142,8 +142,8 @@ impl Seen {
         let own = self.own.map(|o| (o.read, o.written));
         let all = Used::by_models(result, "modelUsage").map(|u| (u.read, u.written));
         let main = result.get("usage").map(spent).filter(|s| *s != (0, 0));
-        let told = if self.before_micros.is_some() { own.or(main) } else { own.or(all).or(main) };
-        told.or(self.tokens).unzip()
+        let reported = if self.before_micros.is_some() { own.or(main) } else { own.or(all).or(main) };
+        reported.or(self.tokens).unzip()
     }
 
     pub fn finish(self, exit: Exit<'_>, stderr_tail: &str) -> Outcome {
@@ -265,9 +265,9 @@ fn denials(result: &Value) -> Vec<String> {
     let listed = result.get("permission_denials").and_then(Value::as_array);
     let one = |denial: &Value| {
         let tool = text(denial, "tool_name").unwrap_or("a tool");
-        let told = denial.get("tool_input").and_then(Value::as_object);
-        let told = told.and_then(|input| input.values().find_map(Value::as_str));
-        told.map_or_else(|| tool.to_owned(), |input| format!("{tool}: {input}"))
+        let input = denial.get("tool_input").and_then(Value::as_object);
+        let input = input.and_then(|fields| fields.values().find_map(Value::as_str));
+        input.map_or_else(|| tool.to_owned(), |input| format!("{tool}: {input}"))
     };
     listed.map_or_else(Vec::new, |l| l.iter().map(one).collect())
 }

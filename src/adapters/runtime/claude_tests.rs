@@ -257,7 +257,7 @@ fn a_full_command_line() {
         ]
     );
     assert_eq!(launch.notes.len(), 3, "{:?}", launch.notes);
-    assert!(launch.notes[0].contains("is not valid for claude, next level taken"));
+    assert!(launch.notes[0].contains("is not valid for claude; using the next level"));
     assert_eq!((launch.model.as_deref(), launch.session.as_deref()), (Some("claude-opus-4-8[1m]"), Some(ID)));
     let env: Vec<_> = launch.env.iter().map(|(k, v)| format!("{}={}", k.display(), v.display())).collect();
     assert_eq!(env[0], format!("CLAUDE_CONFIG_DIR={}", folder.path().display()));

@@ -229,7 +229,7 @@ pub(super) fn ended(exit: Exit<'_>, stderr_tail: &str) -> Option<(Kind, String)>
         (Some(signal), _) => Some((Kind::Killed, format!("ended by signal {signal}, which orch did not send"))),
         (None, Some(0)) => None,
         (None, Some(code)) => Some((Kind::Failed, with(format!("exit code {code}")))),
-        (None, None) => Some((Kind::Failed, with("how it ended is not known".to_owned()))),
+        (None, None) => Some((Kind::Failed, with("how it ended is unknown".to_owned()))),
     }
 }
 

@@ -151,7 +151,7 @@ fn model(
         if fits(name) {
             return Some(name.to_owned());
         }
-        notes.push(format!("model name {} is not valid for {runtime}, next level taken", quoted(name)));
+        notes.push(format!("model name {} is not valid for {runtime}; using the next level", quoted(name)));
     }
     None
 }

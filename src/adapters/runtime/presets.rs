@@ -76,7 +76,7 @@ pub(super) fn launch(preset: PresetKind, settings: &PresetSettings, request: &Re
         Some(Session::Fresh(_)) | None => None,
         Some(Session::Resume(id)) if plain(id, "-_") => Some(id),
         Some(Session::Resume(id)) => {
-            launch.notes.push(format!("session {} is not one of {usual}; begun again", quoted(id)));
+            launch.notes.push(format!("session {} is not one of {usual}; started again", quoted(id)));
             None
         }
     };
@@ -85,7 +85,7 @@ pub(super) fn launch(preset: PresetKind, settings: &PresetSettings, request: &Re
     for (set, what) in [
         (!request.effort.is_empty(), "effort"),
         (!request.fallback_model.is_empty(), "fallback model"),
-        (request.max_cost_usd.is_some_and(|c| c > 0.0), "cost cap of its own"),
+        (request.max_cost_usd.is_some_and(|c| c > 0.0), "cost cap"),
         (request.trusted_rules.is_some(), "file of rules in addition to the prompt"),
     ] {
         if set {

@@ -68,7 +68,7 @@ impl Elsewhere {
         let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
         let named = format!("{}{more}", first.join(", "));
         (!first.is_empty())
-            .then(|| format!("not looked at: git-lfs keeps the content, and it is not on this machine: {named}"))
+            .then(|| format!("not scanned: git-lfs has the content, which is not on this machine: {named}"))
     }
 }
 
@@ -390,10 +390,10 @@ fn unpack(
         let line = String::from_utf8_lossy(&header);
         let mut words = line.trim().split(' ');
         let oid = words.next().unwrap_or_default();
-        ensure!(words.next() == Some(kind), "git cat-file answered with something else than a {kind}");
+        ensure!(words.next() == Some(kind), "git cat-file did not answer with a {kind}");
         let size = words.next().and_then(|s| s.parse::<u64>().ok()).filter(|s| *s <= MOST);
         let size = size.with_context(|| format!("git cat-file named no size of a {kind}"))?;
-        let from = asked.remove(oid).context("git cat-file answered with an object nobody asked for")?;
+        let from = asked.remove(oid).context("git cat-file answered with an object that was not requested")?;
         let mut bytes = Vec::new();
         (&mut input).take(size).read_to_end(&mut bytes)?;
         ensure!(bytes.len() as u64 == size, "git cat-file's answer is cut short");

@@ -75,9 +75,9 @@ fn read(repo: &ScanRepo, entry: &TreeFile) -> Result<toml::Table> {
     let bytes = repo
         .content(&entry.oid, MOST)
         .with_context(|| format!("{} of the default branch can't be read", entry.path))?;
-    let text = String::from_utf8(bytes).with_context(|| format!("{} of the default branch is no text", entry.path))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("{} of the default branch is not text", entry.path))?;
     toml::from_str(&text)
-        .map_err(|e| anyhow::anyhow!("{} of the default branch is no TOML: {}", entry.path, e.message()))
+        .map_err(|e| anyhow::anyhow!("{} of the default branch is not TOML: {}", entry.path, e.message()))
 }
 
 /// A key in any letter case, as the scanner accepts it.
@@ -213,9 +213,13 @@ pub(super) fn changes(request: &ScanRequest, repo: &ScanRepo, config: &Config) -
                 file: path.to_owned(),
                 line: None,
                 commit: None,
-                fingerprint: super::fingerprint(&request.key, &[CONFIG_CHANGED.as_bytes(), path.as_bytes(), now.as_bytes()]),
+                fingerprint: super::fingerprint(
+                    &request.key,
+                    &[CONFIG_CHANGED.as_bytes(), path.as_bytes(), now.as_bytes()],
+                ),
                 severity: Severity::High,
-                title: "The branch changes what the secret scan looks at; this scan used the default branch's configuration".to_owned(),
+                title: "The branch changes the configuration of the secret scan; this scan used the default branch's"
+                    .to_owned(),
                 preview: String::new(),
                 package: None,
                 inherited: false,

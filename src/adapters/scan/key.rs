@@ -33,6 +33,6 @@ pub fn keep_key(file: &Path) -> anyhow::Result<Vec<u8>> {
         let _ = std::fs::remove_file(&own);
     }
     let key = read()?;
-    anyhow::ensure!(key.len() >= 16, "{} holds no key (at least 16 bytes expected)", file.display());
+    anyhow::ensure!(key.len() >= 16, "{} contains no key (at least 16 bytes expected)", file.display());
     Ok(key)
 }

@@ -131,7 +131,7 @@ impl Asked<'_> {
             (Some(0), b"false") => Ok(()),
             (Some(0), b"true") => Err(RangeError::Shallow { path: self.repo.display().to_string() }),
             _ => Err(RangeError::Tool(format!(
-                "git doesn't say whether {} is shallow: {}",
+                "git does not report whether {} is shallow: {}",
                 self.repo.display(),
                 ran.complaint()
             ))),
@@ -145,7 +145,7 @@ impl Asked<'_> {
         let text = String::from_utf8_lossy(&ran.stdout);
         match ran.code {
             Some(0) => Sha::parse(&text).map_err(|e| e.to_string()),
-            _ => Err(format!("{name:?} names no commit here")),
+            _ => Err(format!("{name:?} is not a commit here")),
         }
     }
 
@@ -233,7 +233,7 @@ impl ScanRepo {
             let ran = repo.git(&["cat-file", "-t", sha.as_str()]).run().map_err(|e| RangeError::Tool(e.to_string()))?;
             if ran.stdout.trim_ascii() != b"commit" {
                 let range = format!("{}..{}", request.base, request.head);
-                return Err(RangeError::BadRange { range, why: format!("its {name} is no commit here") });
+                return Err(RangeError::BadRange { range, why: format!("its {name} is not a commit here") });
             }
         }
         // Lists no commit at all: it only shows whether git knows the option.

@@ -37,7 +37,7 @@ pub(super) fn scan(request: &ScanRequest, repo: &ScanRepo, commits: u64) -> Resu
         let answer = gitleaks
             .run(&["git", &options], &repo.bare(), None, file, "json", &report)
             .context("scanning the commits")?;
-        let scanned = commits_scanned(&answer.log).context("gitleaks did not say how many commits it scanned")?;
+        let scanned = commits_scanned(&answer.log).context("gitleaks did not report how many commits it scanned")?;
         ensure!(
             (least..=commits).contains(&scanned),
             "gitleaks read {scanned} commits, git counts {least} with added lines and {commits} in all"

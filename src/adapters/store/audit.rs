@@ -147,7 +147,7 @@ fn chain(tx: &Connection, tail: &Tail, bound: &mut Bound) -> Result<std::result:
         let hash = link(&previous, r.get(1)?, r.get(2)?, &event, &detail);
         let kept: String = r.get(5)?;
         if hash != kept {
-            return Ok(Err(broken(seq, "its hash does not fit its content and predecessor")));
+            return Ok(Err(broken(seq, "its hash does not match its content and predecessor")));
         }
         if matches!(tail, Tail::Is { seq: last, hash } if *last == seq && *hash != kept) {
             return Ok(Err(broken(seq, "its hash differs from the one in the file next to the database")));

@@ -3,6 +3,7 @@
 use super::audit::{EVIDENCE, digest};
 use super::{Result, Tx, parsed};
 use crate::model::evidence::{EvidenceDetail, NewEvidence};
+use crate::model::gate::Subject;
 use crate::model::ids::{RunId, Sha, TaskId};
 use crate::model::task::{Evidence, EvidenceVerdict, Task};
 use rusqlite::{Row, params};
@@ -11,7 +12,7 @@ use serde_json::json;
 fn evidence(row: &Row<'_>) -> rusqlite::Result<Evidence> {
     Ok(Evidence {
         id: row.get("id")?,
-        gate: row.get("gate")?,
+        subject: parsed(row, "gate", Subject::parse)?,
         attempt: row.get("attempt")?,
         epoch: row.get("epoch")?,
         run_id: row.get::<_, Option<i64>>("run_id")?.map(RunId),
@@ -56,7 +57,7 @@ impl Tx<'_> {
             )?
             .execute(params![
                 task.id.0,
-                new.gate,
+                new.subject.as_str(),
                 task.attempt,
                 task.epoch,
                 new.run_id.map(|r| r.0),
@@ -70,7 +71,7 @@ impl Tx<'_> {
         let id = self.tx.last_insert_rowid();
         let hash = self.tx.prepare_cached("SELECT * FROM evidence WHERE id = ?1")?.query_row([id], row_hash)?;
         let bound = json!({
-            "evidence": id, "gate": new.gate, "verdict": new.verdict, "commit": new.sha, "run": new.run_id.map(|r| r.0),
+            "evidence": id, "gate": new.subject.as_str(), "verdict": new.verdict, "commit": new.sha, "run": new.run_id.map(|r| r.0),
             "why": new.why, "hash": hash,
         });
         self.audit(at, Some(task.id), EVIDENCE, &bound)?;

@@ -86,7 +86,7 @@ pub enum StoreError {
         "the database {path} is of an older schema ({found}, this program needs {known}); the next `orch tick` or `orch reap` migrates it"
     )]
     Older { path: String, found: i64, known: i64 },
-    #[error("there is no database at {0} yet; the first `orch tick` makes it")]
+    #[error("there is no database at {0} yet; the first `orch tick` creates it")]
     Missing(String),
     #[error("{path} is not orch's database (application id {found:#x})")]
     Foreign { path: String, found: i64 },
@@ -106,7 +106,9 @@ pub enum StoreError {
     #[error(transparent)]
     Illegal(#[from] crate::model::change::Illegal),
     /// Decisions that lead to each other; nothing of the transaction is kept.
-    #[error("{key}: decisions go in circles; this is a fault of orch, and nothing was changed. The last: {last}")]
+    #[error(
+        "{key}: the decisions form a cycle; this is a fault of orch, and nothing was changed. The last decision: {last}"
+    )]
     Cycle { key: String, last: String },
     /// A row of one task: that task is held, the others continue (RULE-44).
     #[error("a row of the database can't be read: {0}")]

@@ -70,7 +70,6 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         dead_seen: row.get("dead_seen")?,
         dead_seen_at: parsed_opt(row, "dead_seen_at", from_json)?,
         start_sha: parsed_opt(row, "start_sha", |t| Sha::parse(t).ok())?,
-        end_sha: parsed_opt(row, "end_sha", |t| Sha::parse(t).ok())?,
         exited_at: parsed_opt(row, "exited_at", from_json)?,
         outcome: parsed_opt(row, "outcome", from_json)?,
         finalizer: parsed_opt(row, "finalizer", from_json)?,
@@ -246,13 +245,6 @@ impl Tx<'_> {
                 exit.session,
                 exit.session_total_micros
             ])?)
-    }
-
-    pub fn set_run_end_sha(&self, id: RunId, end_sha: &Sha) -> Result<()> {
-        one(self
-            .tx
-            .prepare_cached("UPDATE runs SET end_sha = ?2 WHERE id = ?1")?
-            .execute(params![id.0, end_sha.as_str()])?)
     }
 
     /// Ends a run's record.

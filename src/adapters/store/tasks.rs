@@ -180,11 +180,6 @@ impl Tx<'_> {
         self.tasks_where("1 ORDER BY id")
     }
 
-    /// The most recently finished tasks, newest first.
-    pub fn finished_tasks(&self, most: u32) -> Result<Vec<Task>> {
-        self.tasks_where(&format!("finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT {most}"))
-    }
-
     /// Done tasks of a repository whose watch is armed.
     pub fn watched_tasks(&self) -> Result<Vec<Task>> {
         self.tasks_where("finished_at IS NOT NULL AND watch = 'armed' ORDER BY id")

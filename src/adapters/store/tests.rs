@@ -2,6 +2,7 @@ use super::*;
 use crate::model::board::Intent;
 use crate::model::change::{Change, Move};
 use crate::model::deploy::DeployEnd;
+use crate::model::gate::Gate;
 use crate::model::ids::Key;
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
@@ -284,8 +285,8 @@ fn the_audit_chain_shows_a_changed_a_missing_and_a_cut_event() {
     whole.write(|tx| tx.set_meta(TAIL_WRITTEN, "1")).unwrap();
     assert!(whole.audit_verify(&Tail::Absent).unwrap().unwrap_err().why.contains("is gone"));
     let table = [
-        ("UPDATE audit SET detail = '{}' WHERE seq = 2", 2, "does not fit"),
-        ("UPDATE audit SET at = 9 WHERE seq = 4", 4, "does not fit"),
+        ("UPDATE audit SET detail = '{}' WHERE seq = 2", 2, "does not match"),
+        ("UPDATE audit SET at = 9 WHERE seq = 4", 4, "does not match"),
         ("DELETE FROM audit WHERE seq = 2", 3, "events are missing"),
         ("DELETE FROM audit WHERE seq > 2", 2, "event 4"),
         ("DELETE FROM audit", 0, "event 4"),
@@ -319,9 +320,9 @@ fn an_evidence_row_is_bound_by_its_event() {
         store
             .write(|tx| {
                 let task = add(tx, "ORCH-1").unwrap();
-                for gate in ["ci_green", "review_verdict"] {
+                for gate in [Gate::CiGreen, Gate::ReviewVerdict] {
                     let new = NewEvidence {
-                        gate,
+                        subject: gate.into(),
                         run_id: None,
                         sha: crate::model::ids::Sha::parse(&"a".repeat(40)).unwrap(),
                         code_tree: "t".to_owned(),

@@ -12,23 +12,23 @@ use crate::model::task::{Task, Waiting};
 use crate::model::time::rfc3339;
 use std::time::{Duration, Instant};
 
-/// Evaluate the exit gate of a task (or of all) and move it on if it passes
+/// Evaluate the exit gate of one task or of all, and advance those that pass
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch advance ORCH-17 --approve")]
 pub struct Args {
-    /// The task; all of them if none is named
+    /// A task's key; default: all tasks
     #[arg(value_name = "TASK", required_if_eq_any([("approve", "true"), ("confirm_deploy", "true")]))]
     task: Option<String>,
-    /// Accept the analysis
+    /// Approve the analysis
     #[arg(long, conflicts_with_all = ["confirm_deploy", "reject"])]
     approve: bool,
-    /// Release the deploy, and start it before returning
+    /// Confirm the deploy, and start it before returning
     #[arg(long, conflicts_with = "reject")]
     confirm_deploy: bool,
-    /// Send it back with this reason
+    /// Send the task back for this reason
     #[arg(long, value_name = "TEXT", requires = "task", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reject: Option<String>,
-    /// Print what would be done; touch nothing
+    /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -55,7 +55,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         let why = format!("{} can't be rejected in {}", task.key, task.stage);
         return Err(Failure::refused(why)
             .task(task.key.to_string())
-            .hint("a task can be rejected from analysis to deploy, while no deploy of it is under way"));
+            .hint("a task can be rejected in the stages from analysis to deploy, unless its deploy is running"));
     }
     let decision = advance::task(&mut ctx, task.id)?;
     if args.confirm_deploy || args.approve || args.reject.is_some() {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch backup /var/backups/orch.db")]
 pub struct Args {
-    /// The copy, a new file
+    /// Where to write the copy; must not exist yet
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }

@@ -8,7 +8,7 @@ use crate::cli::open::project;
 use crate::engine::cache;
 use serde_json::json;
 
-/// Drop a repository's base cache: the next runs begin without downloads
+/// Delete a repository's base cache, so that the next runs download everything again
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch cache drop orchestrator")]
 pub struct Args {
@@ -18,10 +18,10 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Delete the download and build caches that base checks filled
+    /// Delete the download and build caches that base checks have filled
     #[command(after_help = "Example:\n  orch cache drop orchestrator")]
     Drop {
-        /// The repo or the project key
+        /// The repository's name or the project's key
         #[arg(value_name = "REPO")]
         repo: String,
     },
@@ -37,7 +37,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if call.out.is_json() {
         call.out.document(&json!({"repo": repo, "dropped": there, "errors": ctx.report.errors}));
     } else if there {
-        call.out.line(format!("the base cache of {repo} is dropped"));
+        call.out.line(format!("deleted the base cache of {repo}"));
     } else {
         call.out.line(format!("{repo} has no base cache"));
     }

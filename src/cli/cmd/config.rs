@@ -7,7 +7,7 @@ use crate::config::{process_env, schema};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Show the effective settings, check the configuration, print its JSON Schema
+/// Show, check or describe the configuration
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch config check && orch config show | grep serial_gate")]
 pub struct Args {
@@ -17,7 +17,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Every effective setting with where it came from; secrets only as their reference
+    /// Show every effective setting and its source; secrets appear only as references
     #[command(after_help = "Example:\n  orch config show --json")]
     Show,
     /// Read and check the configuration; exit 2 says what is wrong and where
@@ -26,13 +26,13 @@ enum What {
     /// Print the JSON Schema of the file, for editors
     #[command(after_help = "Example:\n  orch config schema > orch.schema.json")]
     Schema,
-    /// Let the orch.yaml of a checkout count for this account: its commands are started as you
+    /// Trust the orch.yaml of a checkout: `orch` then uses it, and starts its commands as you
     #[command(after_help = "Example:\n  orch config trust ./orch.yaml")]
     Trust {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Let the state directory belong to this configuration from now on: the file was moved or renamed
+    /// Assign the state directory to this configuration file, after the file was moved or renamed
     #[command(after_help = "Example:\n  orch --config /etc/orch/orch.yaml config adopt")]
     Adopt,
 }
@@ -57,7 +57,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             if call.out.is_json() {
                 call.out.document(&json!({"file": file, "trusted": true, "changed": new, "errors": []}));
             } else {
-                let word = if new { "counts from now on" } else { "counts already" };
+                let word = if new { "is used from now on" } else { "counts already" };
                 call.out.line(format!("{} {word} in its folder and below", file.display()));
             }
         }

@@ -12,7 +12,7 @@ pub struct Args {}
 
 pub fn run(_args: &Args) -> CmdResult {
     if slurm::is_node() {
-        slurm::serve().context("playing a job on this node")?;
+        slurm::serve().context("running a job on this node")?;
         return Ok(Exit::Done);
     }
     Err(confine::exec()).context("confining a command")?

@@ -5,17 +5,17 @@ use crate::cli::demo;
 use crate::cli::exit::{CmdResult, Exit};
 use std::path::PathBuf;
 
-/// Show the whole pipeline: a few work items from the board to production, in half a minute and a folder of its own
+/// Run the whole pipeline on an example: four work items to production in about a minute
 ///
-/// A real git repository with real tests, a scripted agent through the ordinary runtime, and this very program for
-/// everything else. Needs git and nothing more; with gitleaks on PATH (or ORCH_TOOLS_CACHE) a leaked key is caught, too.
+/// The repository and its tests are real; the agents are scripts. Needs only git. With gitleaks on PATH or in
+/// ORCH_TOOLS_CACHE, one scene leaks a key and the scan catches it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch demo --dir ./tea-shop", args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// Where to play: a new or empty folder. Absent: a temporary one
+    /// A new or empty folder to use; default: a temporary one
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Keep the temporary folder; without this the next demo clears it away
+    /// Keep the temporary folder; otherwise the next demo deletes it
     #[arg(long)]
     keep: bool,
     #[command(subcommand)]

@@ -7,14 +7,14 @@ use crate::cli::open;
 use crate::engine::show;
 use crate::model::text::visible;
 
-/// What a task changes, as text that no setting of its branch can hide
+/// Show what a task changes, as a diff in which its branch can hide nothing
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch diff ORCH-17\n  orch diff ORCH-17 --stat")]
 pub struct Args {
     /// A task's key, such as ORCH-17; ended tasks too
     #[arg(value_name = "TASK")]
     task: String,
-    /// Only the files and how many lines of each changed
+    /// Only the changed files, with their counts of lines
     #[arg(long)]
     stat: bool,
 }
@@ -30,7 +30,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let Some(change) = show::diff(&ctx, &task, form)? else {
         return Err(Failure::usage(format!("{} has no branch yet", task.key))
             .task(task.key.to_string())
-            .hint("its first agent makes it; `orch status` says where the task is"));
+            .hint("its first agent creates it; `orch status` shows where the task is"));
     };
     call.out.page(&visible(&String::from_utf8_lossy(&change)));
     Ok(Exit::Done)

@@ -6,19 +6,19 @@ use crate::cli::exit::{CmdResult, Exit};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Check every tool, credential, remote, board and permission; say what is wrong and how to fix it
+/// Check every tool, credential, remote, board and permission, and say how to fix what is wrong
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  orch doctor --bundle support.txt\n\nExit 3 when a check failed; warnings alone exit 0."
 )]
 pub struct Args {
-    /// Also write a redacted support bundle, one text file
+    /// Also write a redacted support bundle, a text file
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
-    /// Repair what needs no decision first: gitleaks, permissions, linger; each act is printed
+    /// First repair what needs no decision (gitleaks, permissions, lingering); print each repair
     #[arg(long)]
     fix: bool,
-    /// Try no project's setup and CI on its default branch
+    /// Do not run setup and CI on the default branches
     #[arg(long)]
     quick: bool,
 }
@@ -72,7 +72,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let plural = if warnings == 1 { "" } else { "s" };
     call.out.line(format!("{ok} ok, {warnings} warning{plural}, {failed} failed"));
     if let Some(path) = &args.bundle {
-        call.out.line(format!("wrote {}; look it through before you send it", path.display()));
+        call.out.line(format!("wrote {}; check it before you send it", path.display()));
     }
     Ok(exit)
 }

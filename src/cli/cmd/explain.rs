@@ -8,11 +8,11 @@ use crate::engine::explain;
 use crate::model::ids::Key;
 use crate::render::explain::page;
 
-/// Why a task is where it is: the rule that holds it, the evidence read, what would move it
+/// Show why a task waits: the rule that holds it, the evidence it read, and what would unblock it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch explain ORCH-17")]
 pub struct Args {
-    /// A task, or a work item that has none yet
+    /// A task's key, or that of a work item without a task
     #[arg(value_name = "TASK")]
     task: String,
 }

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 /// Freeze a repository: no new tasks, no deploys, until `orch unfreeze`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  orch freeze orchestrator --reason 'production is sick'")]
+#[command(after_help = "Example:\n  orch freeze orchestrator --reason 'production is down'")]
 pub struct Args {
-    /// The repo or the project key
+    /// The repository's name or the project's key
     #[arg(value_name = "REPO")]
     repo: String,
-    /// Why; shown by `status` and recorded
+    /// The reason, shown by `status` and recorded
     #[arg(long, value_name = "TEXT")]
     reason: String,
 }

@@ -4,7 +4,7 @@ use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
 use crate::engine::replay;
-use crate::model::decision::Gate;
+use crate::model::gate::Gate;
 use crate::model::text::clip;
 use serde_json::json;
 
@@ -18,13 +18,13 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Every row of evidence is judged again; exit 1 when a decision contradicts its record
+    /// Judge every row of evidence again; exit 1 if a decision contradicts its record
     #[command(after_help = "Example:\n  orch gate replay ORCH-17 --json")]
     Replay {
         /// A task's key, such as ORCH-17
         #[arg(value_name = "TASK")]
         task: String,
-        /// Only this gate; `post_deploy_watch` for the watch
+        /// Only this gate; `post_deploy_watch` means the watch
         #[arg(long, value_name = "NAME", value_parser = gate)]
         gate: Option<String>,
     },

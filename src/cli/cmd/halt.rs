@@ -8,9 +8,9 @@ use serde_json::json;
 
 /// Stop starting new work: no agent, no merge, no deploy; running agents continue
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  orch halt --reason 'the database moves tonight'")]
+#[command(after_help = "Example:\n  orch halt --reason 'moving the database'")]
 pub struct Args {
-    /// Shown by `status` and `tick`
+    /// The reason, shown by `status` and `tick`
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
 }

@@ -11,30 +11,30 @@ use anyhow::Context;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Set up this repository: the account's configuration and prompts, or one more project in it
+/// Set up this repository: write the account's configuration and prompts, or add a project to them
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  cd my-project && orch init && orch doctor\n  orch init --systemd --user\n\nThe first call writes $XDG_CONFIG_HOME/orch/orch.yaml with the prompts next to it, later ones add a project. In the checkout only .gitleaks.toml is written: commit it."
+    after_help = "Example:\n  cd my-project && orch init && orch doctor\n  orch init --systemd --user\n\nThe first call writes $XDG_CONFIG_HOME/orch/orch.yaml and prompts next to it; later calls add a project. In the checkout it writes only .gitleaks.toml: commit that file."
 )]
 pub struct Args {
-    /// Prefix of the project's work-item keys; else the remote's name in capitals
+    /// Prefix of the project's work-item keys; default: the remote's name in capitals
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     #[command(flatten)]
     trying: Trying,
-    /// Take the default answer to each question
+    /// Answer each question with its default
     #[arg(long)]
     yes: bool,
-    /// Write ./orch.yaml and ./agents for this checkout alone, with a state directory of its own
+    /// Write ./orch.yaml and ./agents for this checkout alone, with its own state directory
     #[arg(long)]
     here: bool,
-    /// Also orch.env, and units and timers for tick, reap and reconcile
+    /// Also write orch.env, and units and timers for tick, reap and reconcile
     #[arg(long)]
     systemd: bool,
-    /// For the user's own manager (~/.config/systemd/user) instead of the system's
+    /// Write units for the user's manager (~/.config/systemd/user) instead of the system's
     #[arg(long)]
     user: bool,
-    /// Write the units below DIR instead, for a package or an image
+    /// Write the units below DIR, for a package or an image
     #[arg(long, value_name = "DIR")]
     prefix: Option<PathBuf>,
     /// Remove what `init` installed: units, timers, an unchanged orch.env, lingering, completions, manual pages
@@ -74,7 +74,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if !summary.added {
         labels::create(call, &place.file, &mut summary);
     }
-    summary.next.push(format!("look at {}, then: orch doctor", place.file.display()));
+    summary.next.push(format!("check {}, then: orch doctor", place.file.display()));
     summary.next.push(match (&summary.project, install::has_several(call, &place.file)) {
         (Some(key), true) => format!("orch new 'A first work item' --project {key}"),
         _ => "orch new 'A first work item'".to_owned(),
@@ -83,7 +83,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         let config = install::config(call, &place.file)?;
         units::install(&config, args.user, args.prefix.as_deref(), &mut summary)?;
     } else {
-        summary.next.push("orch tick, yourself or by a timer (orch init --systemd --user)".to_owned());
+        summary.next.push("orch tick, manually or by a timer (orch init --systemd --user)".to_owned());
     }
     if args.prefix.is_none()
         && (args.yes || ask::is_person(call))

@@ -20,17 +20,20 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Every repository's lease, or one
+    /// Show the leases of all repositories, or of one
     #[command(after_help = "Example:\n  orch lease show orchestrator --json")]
     Show {
+        /// The repository's name or the project's key; default: all
         #[arg(value_name = "REPO")]
         repo: Option<String>,
     },
-    /// Revoke a lease; refused while a deploy is initiated without result
+    /// Revoke a lease; refused while a deploy has begun and has no result
     #[command(after_help = "Example:\n  orch lease break orchestrator --why 'its host is gone'")]
     Break {
+        /// The repository's name or the project's key
         #[arg(value_name = "REPO")]
         repo: String,
+        /// The reason, recorded in the audit log
         #[arg(long, value_name = "TEXT")]
         why: String,
     },
@@ -92,8 +95,8 @@ fn break_lease(call: &Invocation, name: &str, why: &str) -> CmdResult {
     let repo = open::repo(&ctx, name)?;
     match lease::break_by_hand(&mut ctx, &repo, why, &process::caller())? {
         Broken::DeployOpen => {
-            return Err(Failure::refused(format!("a deploy of {repo} is initiated without result"))
-                .hint("`orch status` shows it; its own result frees the lease"));
+            return Err(Failure::refused(format!("a deploy of {repo} has begun and has no result"))
+                .hint("`orch status` shows it; its result frees the lease"));
         }
         Broken::Free => ctx.report.hold(None, Rule::MergeLease, format!("nobody holds the merge lease of {repo}")),
         Broken::Yes => ctx.report.did(ActionKind::LeaseReleased, None, json!({"repo": repo, "why": why})),

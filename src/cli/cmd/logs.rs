@@ -17,19 +17,19 @@ pub struct Args {
     /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK", required_unless_present = "base")]
     task: Option<String>,
-    /// The last try of the base of this repository, or of the project with this key
+    /// The log of the last base check of this repository, or of the project with this key
     #[arg(long, value_name = "REPO", conflicts_with_all = ["task", "stage", "run", "prompt", "follow"])]
     base: Option<String>,
     /// The last run of this stage
     #[arg(long, value_name = "S", value_parser = stage)]
     stage: Option<Stage>,
-    /// The run of this number; `orch status --json` and `orch timeline` name them
+    /// The run with this number; `orch status --json` and `orch timeline` show the numbers
     #[arg(long, value_name = "N", conflicts_with = "stage")]
     run: Option<i64>,
-    /// What the agent was sent, instead of what it said
+    /// The prompt that the agent was sent, instead of its output
     #[arg(long)]
     prompt: bool,
-    /// Follow a run until it has ended
+    /// Follow the run until it ends
     #[arg(short, long, conflicts_with = "prompt")]
     follow: bool,
 }
@@ -57,7 +57,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let run = logs::chosen(&runs, &task.key, wanted)
         .map_err(|(what, there)| Failure::usage(what).task(task.key.to_string()).hint(there))?;
     if args.follow && call.out.is_json() {
-        return Err(Failure::usage("-f follows a text, and --json is one document").hint("leave one of the two out"));
+        return Err(Failure::usage("-f follows a log, but --json is one document").hint("leave one of the two out"));
     }
     let dir = ctx.paths.run(run.id);
     let files = if args.prompt { vec![dir.join(PROMPT)] } else { logs::files(&dir, &run) };
@@ -68,7 +68,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         let what = if args.prompt { "prompt" } else { "log" };
         let why = format!("run {} of {} has no {what} in {}", run.id, task.key, dir.display());
         return Err(Failure::new(Exit::Broken, why).task(task.key.to_string()).hint(
-            "its folder may have been pruned, or the run never got that far; `orch timeline` says what happened",
+            "its folder may have been pruned, or the run never got that far; `orch timeline` shows what happened",
         ));
     }
     let kind = logs::kind(&ctx, &run);
@@ -81,7 +81,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         let end = run.result.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
         call.out.line(format!("# {} run {}, {who} in {}, round {}{end}", task.key, run.id, run.stage, run.attempt));
         if silent && begun && !args.follow {
-            call.out.line("# nothing said yet; -f waits for it");
+            call.out.line("# no output yet; -f waits for it");
         }
     }
     if args.follow { tail::follow(call, &mut ctx, &run, kind) } else { tail::print(call, &files, kind) }
@@ -92,10 +92,10 @@ fn base(call: &Invocation, ctx: &mut Ctx, asked: &str) -> CmdResult {
     let known: Vec<&str> = ctx.config.projects.iter().map(|p| p.base_name()).collect();
     let known = format!("the bases: {}", known.join(", "));
     let Some(repo) = logs::base_name(&ctx.config, asked) else {
-        return Err(Failure::usage(format!("{asked} has a base for each of its projects")).hint(known));
+        return Err(Failure::usage(format!("{asked} has one base per project")).hint(known));
     };
     let Some((row, files)) = logs::of_base(ctx, &repo)? else {
-        return Err(Failure::usage(format!("the base of {repo} was never tried")).hint(known));
+        return Err(Failure::usage(format!("the base of {repo} has never been checked")).hint(known));
     };
     if call.out.is_json() {
         call.out.document(&json!({

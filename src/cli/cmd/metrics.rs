@@ -11,11 +11,11 @@ use anyhow::Context;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Prometheus text format, for node_exporter's textfile collector
+/// Print metrics in the Prometheus text format, for node_exporter's textfile collector
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch metrics --output /var/lib/node_exporter/textfile/orch.prom")]
 pub struct Args {
-    /// Write it there, as a whole, instead of to stdout
+    /// Write to this file, atomically, instead of to stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -17,25 +17,25 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch new 'Greet people by name' --body item.md --priority high")]
 pub struct Args {
-    /// One line; the branch is named after it
+    /// The title, one line; the branch is named after it
     #[arg(value_name = "TITLE")]
     title: String,
-    /// A file with its text; `-` for standard input
+    /// The file with its text; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
-    /// A label; may be given several times
+    /// A label; can be repeated
     #[arg(long, value_name = "L")]
     label: Vec<String>,
-    /// urgent, high, medium, low or none
+    /// Priority: urgent, high, medium, low or none
     #[arg(long, value_name = "P", default_value = "none", value_parser = ["urgent", "high", "medium", "low", "none"], hide_possible_values = true)]
     priority: String,
-    /// A work item that has to be done first; may be given several times
+    /// A work item that must be done first; can be repeated
     #[arg(long, value_name = "KEY")]
     blocked_by: Vec<String>,
-    /// The project, where there are several; default: the working folder's
+    /// The project; default: that of the working folder
     #[arg(long, value_name = "KEY")]
     project: Option<String>,
-    /// In Backlog: nothing starts it yet
+    /// Write it to Backlog, so that nothing starts it yet
     #[arg(long)]
     draft: bool,
 }

@@ -11,10 +11,10 @@ use std::path::PathBuf;
 /// Write the board, every task and the report as a static site
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  orch page --output /var/www/orch\n\nThe links are relative: file:// works. `page: {dir: DIR}` in the configuration writes it after every step that changed something."
+    after_help = "Example:\n  orch page --output /var/www/orch\n\nLinks are relative, so the site also works from disk. With `page: {dir: DIR}` in the configuration, every step that changed something writes it."
 )]
 pub struct Args {
-    /// The folder; made if it is missing, and nothing in it is touched but what `orch` wrote
+    /// The folder, created if missing; `orch` changes only files that it wrote there
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
 }

@@ -11,25 +11,25 @@ use crate::render::watch as show;
 use serde_json::json;
 use std::time::Instant;
 
-/// Observe what was deployed; with --url, a stand-alone watch without any configuration
+/// Watch a deploy's health; with --url, watch any address without a configuration
 ///
-/// Exit 0: HEALTHY (of a TASK also: not decided yet, or a newer deploy took over), 1: DEGRADED, 3: INCONCLUSIVE.
+/// Exit 0: HEALTHY (with TASK also: not decided yet, or replaced by a newer deploy); 1: DEGRADED; 3: INCONCLUSIVE.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch post-deploy-probe --url http://127.0.0.1:8081/health --count 10 --interval 5")]
 pub struct Args {
-    /// The task whose deploy is observed once
+    /// The task whose deploy is probed once
     #[arg(value_name = "TASK", conflicts_with = "url", required_unless_present = "url")]
     task: Option<String>,
     /// URL to watch; any 2xx is healthy
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// How many probes
+    /// Number of probes
     #[arg(long, value_name = "N", default_value_t = 15, requires = "url", value_parser = clap::value_parser!(u64).range(1..=MAX_PROBES))]
     count: u64,
     /// Seconds between two probes
     #[arg(long, value_name = "S", default_value_t = 60.0, requires = "url")]
     interval: f64,
-    /// Print what would be asked, ask nothing
+    /// Print what would be probed; probe nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -65,7 +65,7 @@ fn of_task(call: &Invocation, args: &Args, name: &str) -> CmdResult {
         return Ok(Exit::Done);
     }
     let Some((record, result)) = observe::once(&mut ctx, &task)? else {
-        let why = format!("another step observes {key} at this moment");
+        let why = format!("another step is observing {key}");
         return Err(Failure::new(Exit::Broken, why).hint("run it again"));
     };
     ctx.report.extra.extend(show::fields(&record, &result));

@@ -24,19 +24,19 @@ enum What {
         after_help = "Example:\n  orch project add ~/src/api\n  orch project add git@git.example:team/api.git --key API"
     )]
     Add {
-        /// A checkout, or the URL of a repository; default: the working folder
+        /// A checkout, or the URL of a repository
         #[arg(value_name = "PATH|URL", default_value = ".")]
         from: String,
-        /// Prefix of the project's work-item keys; else the remote's name in capitals
+        /// Prefix of the project's work-item keys; default: the remote's name in capitals
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
         #[command(flatten)]
         trying: Trying,
     },
-    /// Every project with its repository and the number of its open tasks
+    /// List every project with its repository and its number of open tasks
     #[command(after_help = "Example:\n  orch project list --json | jq -r '.projects[].key'")]
     List,
-    /// Take a project out of the configuration; its record stays. Exit 4 while it has live tasks
+    /// Remove a project from the configuration, but keep its record; exit 4 while it has live tasks
     #[command(after_help = "Example:\n  orch project remove API")]
     Remove {
         #[arg(value_name = "KEY")]
@@ -107,7 +107,7 @@ fn remove(call: &Invocation, name: &str) -> CmdResult {
     let live: Vec<String> = live.iter().filter(|t| t.project == key).map(|t| t.key.to_string()).collect();
     if let Some(first) = live.first() {
         return Err(Failure::refused(format!("{key} has live tasks: {}", live.join(", ")))
-            .hint(format!("let them end, or stop them first: orch stop {first}")));
+            .hint(format!("let them finish, or stop them first: orch stop {first}")));
     }
     let file = ctx.config.file.clone();
     drop(ctx);
@@ -115,6 +115,6 @@ fn remove(call: &Invocation, name: &str) -> CmdResult {
     install::remove(call, &file, &key)?;
     join::record(call)?;
     let document = json!({"file": file, "removed": key, "errors": []});
-    call.out.say(&document, &format!("{key} is out of {}; its record stays", file.display()));
+    call.out.say(&document, &format!("removed {key} from {}; its record stays", file.display()));
     Ok(Exit::Done)
 }

@@ -8,17 +8,16 @@ use crate::engine::prune;
 use serde_json::json;
 
 /// Shown whenever something is pruned.
-const AUDIT: &str =
-    "audit rows stay: each one's hash rests on the one before it, and `orch audit verify` walks them all";
+const AUDIT: &str = "audit rows stay: each hash depends on the one before, and `orch audit verify` checks them all";
 
 /// Delete logs, worktrees and other leftovers of old tasks
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch prune --older-than 90 --dry-run")]
 pub struct Args {
-    /// Only what ended at least so many days ago
+    /// Only tasks that ended at least DAYS days ago
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     older_than: u32,
-    /// Print what would be deleted; touch nothing
+    /// Print what would be deleted; delete nothing
     #[arg(long)]
     dry_run: bool,
 }

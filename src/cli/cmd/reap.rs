@@ -7,11 +7,11 @@ use crate::cli::open;
 use crate::engine::reap;
 use std::time::Instant;
 
-/// Settle jobs whose process is gone or overdue, reclaim stale leases, complete interrupted stops
+/// Settle jobs whose process died or ran too long, reclaim stale leases, complete interrupted stops
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch reap --dry-run")]
 pub struct Args {
-    /// Print what would be done; touch nothing
+    /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
 }

@@ -8,17 +8,17 @@ use crate::cli::open::project;
 use crate::engine::reconcile;
 use std::time::Instant;
 
-/// Apply status changes people made on the boards; correct statuses that drifted
+/// Apply status changes made on the boards, and correct statuses that drifted
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch reconcile --full")]
 pub struct Args {
     /// Only this project
     #[arg(long, value_name = "KEY")]
     project: Option<String>,
-    /// Read every work item, not only what changed
+    /// Read every work item, not only those that changed
     #[arg(long)]
     full: bool,
-    /// Print what would be done; touch nothing
+    /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
 }

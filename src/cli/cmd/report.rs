@@ -14,14 +14,14 @@ use crate::render::summary::text;
 use anyhow::Context;
 use std::path::PathBuf;
 
-/// Cost, lead time, reworks, waits and outcome, by task, stage, agent and model
+/// Report cost, lead time, reworks, waits and outcomes by task, stage, agent and model
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch report --since 2026-01-01 --html report.html")]
 pub struct Args {
-    /// Write one self-contained page with charts
+    /// Write a self-contained HTML page with charts
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Only runs that began since then: a date (UTC) or RFC 3339
+    /// Only runs that began since this date (UTC) or RFC 3339 time
     #[arg(long, value_name = "DATE", value_parser = since)]
     since: Option<i64>,
 }

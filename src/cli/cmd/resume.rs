@@ -6,7 +6,7 @@ use crate::cli::{Invocation, open};
 use crate::engine::brakes::{self, Resumed};
 use serde_json::json;
 
-/// Lift `halt`
+/// Lift the halt
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch resume && orch tick")]
 pub struct Args {}

@@ -10,20 +10,20 @@ use crate::model::report::Rule;
 use crate::model::stage::Stage;
 use std::time::Instant;
 
-/// Unblock a task and try again with a fresh attempt budget; what waits or was refused is tried at once
+/// Unblock a task with a fresh attempt budget, and retry at once what waits or was refused
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  orch retry ORCH-17\n  orch retry ORCH-17 --from review")]
 pub struct Args {
     /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK")]
     task: String,
-    /// Run a red CI again on the same head; no agent starts
+    /// Run a red CI again on the same head, without starting an agent
     #[arg(long, conflicts_with = "on_red_base")]
     ci: bool,
-    /// Start this stage's agent again
+    /// Start the agent of this stage again
     #[arg(long, value_name = "STAGE", value_parser = stage, conflicts_with_all = ["ci", "on_red_base"])]
     from: Option<Stage>,
-    /// Let the task start although its repository's base is red: it is to fix it
+    /// Start the task although its repository's base is red, because it fixes the base
     #[arg(long)]
     on_red_base: bool,
 }
@@ -50,7 +50,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     reap::resume(&mut ctx)?;
     match retried {
         Retried::Refused(why) => {
-            return Err(Failure::refused(why).hint(format!("orch explain {} says what moves it", task.key)));
+            return Err(Failure::refused(why).hint(format!("orch explain {} says what unblocks it", task.key)));
         }
         Retried::Begun => begun = true,
         Retried::Nothing => {}

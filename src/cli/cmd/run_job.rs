@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
-    process::new_session().context("starting a session of its own")?;
+    process::new_session().context("starting a new session")?;
     // A service inherits nothing: the values it may have are next to its log.
     if let Some(dir) = &call.global.state_dir {
         let log_folder = match (&args.base, args.run) {

@@ -11,9 +11,9 @@ use crate::render::security::Head;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Scan a commit range for secrets and its dependencies for known vulnerabilities
+/// Scan a commit range for secrets, and its dependencies for known vulnerabilities
 ///
-/// Exit 0: nothing that blocks, 1: findings, 3: a scanner could not look (never taken for clean).
+/// Exit 0: nothing that blocks; 1: findings; 3: a scanner could not run, so nothing is known.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example, in any checkout:\n  orch security-scan --range origin/main..HEAD --format sarif --output scan.sarif"
@@ -25,22 +25,22 @@ pub struct Args {
     /// The checkout to scan
     #[arg(long, value_name = "DIR", default_value = ".")]
     repo: PathBuf,
-    /// The commits to scan; else merge base with origin/HEAD to HEAD
+    /// The commits to scan; default: from the merge base with origin/HEAD to HEAD
     #[arg(long, value_name = "A..B")]
     range: Option<String>,
-    /// Write the Markdown artefact
+    /// Write the report as Markdown
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Form of the result
+    /// Format of the result
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json", "sarif"], default_value = "text")]
     format: String,
-    /// Write the document of --format here instead of stdout
+    /// Write the result to this file instead of stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// YAML file of accepted findings: a list, or a list under `allow:`
     #[arg(long, value_name = "FILE")]
     waivers: Option<PathBuf>,
-    /// Print what would be scanned, scan nothing
+    /// Print what would be scanned; scan nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -91,7 +91,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 
 fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdResult {
     if args.range.is_some() {
-        return Err(Failure::usage("a TASK has its own range: --range does not go with it"));
+        return Err(Failure::usage("a TASK has its own range: leave out --range"));
     }
     let mut ctx = if args.dry_run { open::dry(call, "security-scan")? } else { open::on_copy(call, "security-scan")? };
     let task = open::task(&mut ctx, name)?;
@@ -99,7 +99,10 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
     let head = task.head_sha.clone().ok_or_else(|| refuse("it has no pushed branch yet"))?;
     if args.dry_run {
         // Where the branch left the default one is known only after a fetch, and a dry run fetches nothing.
-        call.out.planned("security-scan", &[format!("scan {} since it left the default branch: {head}", task.key)]);
+        call.out.planned(
+            "security-scan",
+            &[format!("scan {} from its merge base with the default branch to {head}", task.key)],
+        );
         return Ok(Exit::Done);
     }
     call.out.under_way(&format!("scanning {}", task.key));

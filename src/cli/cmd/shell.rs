@@ -7,10 +7,11 @@ use anyhow::Context;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Print a completion script, the same as `COMPLETE=SHELL orch`: it asks this program for live keys
+/// Print a completion script, which asks `orch` for live keys; the same as `COMPLETE=SHELL orch`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch completions bash > /etc/bash_completion.d/orch")]
 pub struct Completions {
+    /// The shell
     #[arg(value_name = "SHELL")]
     shell: clap_complete::Shell,
 }
@@ -26,11 +27,11 @@ pub fn completions(call: &Invocation, args: &Completions) -> CmdResult {
     Ok(Exit::Done)
 }
 
-/// Write the manual pages into a folder, one a subcommand
+/// Write the manual pages to a folder, one per subcommand
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch man /usr/local/share/man/man1")]
 pub struct Man {
-    /// Where the pages go; made if it is missing
+    /// The folder, created if missing
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }

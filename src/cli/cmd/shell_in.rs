@@ -12,7 +12,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Open a confined shell in a new checkout of a task's branch; its exit code is the shell's, and the checkout is deleted after it
+/// Open a confined shell in a new checkout of a task's branch, deleted afterwards; exit with the shell's code
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch shell ORCH-17\n  echo 'make test' | orch shell ORCH-17")]
 pub struct Args {
@@ -23,7 +23,7 @@ pub struct Args {
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if call.out.is_json() {
-        return Err(Failure::usage("shell has no --json: what it prints is the shell's").hint("leave --json out"));
+        return Err(Failure::usage("shell has no --json: it prints only the shell's output").hint("leave --json out"));
     }
     let mut ctx = open::on_copy(call, "shell")?;
     let task = open::task(&mut ctx, &args.task)?;
@@ -49,14 +49,15 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 
 fn failure(e: anyhow::Error) -> Failure {
     if let Some(open) = e.downcast_ref::<Open>() {
-        return Failure::refused(open.to_string()).hint("close it first; one shell of a task is open at a time");
+        return Failure::refused(open.to_string()).hint("close it first; a task has one shell at a time");
     }
     if let Some(none) = e.downcast_ref::<NoEngine>() {
-        return Failure::new(Exit::Broken, format!("nothing of a branch starts here: {}", none.why))
+        return Failure::new(Exit::Broken, format!("no code of a branch starts here: {}", none.why))
             .hint(&none.way_out);
     }
     if let Some(ChildError::Confinement { .. }) = e.downcast_ref() {
-        return Failure::new(Exit::Broken, format!("{e:#}")).hint("`orch doctor` says what the machine lacks");
+        return Failure::new(Exit::Broken, format!("{e:#}"))
+            .hint("`orch doctor` names what is missing on this machine");
     }
     e.into()
 }

@@ -8,14 +8,14 @@ use crate::model::shown::{Shown, ShownDocument};
 use crate::model::text::visible;
 use crate::render::shown::page;
 
-/// What a task waits for, and its documents: what to read before answering
+/// Show what a task waits for, and the documents to read before you answer
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch show ORCH-17\n  orch show ORCH-17 01\n  orch show ORCH-17 04-test-plan.md")]
 pub struct Args {
     /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK")]
     task: String,
-    /// One document as it is, by its number or name
+    /// Print one document, by its number or name
     #[arg(value_name = "NUMBER|NAME")]
     document: Option<String>,
 }

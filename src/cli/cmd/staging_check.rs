@@ -11,33 +11,33 @@ use crate::render::staging as show;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Run the staging checks and fold them into a verdict
+/// Run the staging checks and give one verdict
 ///
-/// Exit 0: SUCCESS, 1: FAILED, 4: staging.enabled is off.
+/// Exit 0: SUCCESS; 1: FAILED; 4: staging.enabled is off.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example, in CI without any configuration:\n  orch staging-check --strict --checks staging.yaml --junit staging.xml"
+    after_help = "Example, in CI without a configuration:\n  orch staging-check --strict --checks staging.yaml --junit staging.xml"
 )]
 pub struct Args {
-    /// Waive nothing: an allow-listed failure fails too
+    /// Waive nothing: an accepted failure fails, too
     #[arg(long)]
     strict: bool,
-    /// The project whose checks are run
+    /// The project whose checks run
     #[arg(long, value_name = "KEY", conflicts_with = "checks")]
     project: Option<String>,
     /// The task the report is for
     #[arg(long, value_name = "TASK")]
     task: Option<String>,
-    /// A file with a `staging:` section; no configuration and no database are needed
+    /// A file with a `staging:` section; needs no configuration and no database
     #[arg(long, value_name = "FILE")]
     checks: Option<PathBuf>,
     /// Write the results as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Write the Markdown artefact
+    /// Write the report as Markdown
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Print which checks would be run, run none
+    /// Print which checks would run; run none
     #[arg(long)]
     dry_run: bool,
 }

@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 
 const WATCH: Duration = Duration::from_secs(2);
 
-/// What needs you, what is running and what waits, and today's cost; of one task its card
+/// Show what needs you, what is running, what waits, and today's cost; with TASK, its card
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  orch status\n  orch status ORCH-17\n  orch status --json | jq '.tasks[] | select(.waiting_for) | .key'"
 )]
 pub struct Args {
-    /// One task: its card
+    /// A task's key: show its card
     #[arg(value_name = "TASK")]
     task: Option<String>,
-    /// Every task and every key; else what is open, and with --json the 100 finished last
+    /// Show every task and every key; default: open tasks, and with --json the 100 that ended last
     #[arg(long, conflicts_with = "task")]
     all: bool,
-    /// Show it on one screen, painted again every two seconds until interrupted
+    /// Fill the screen and refresh it every two seconds, until interrupted
     #[arg(long)]
     watch: bool,
 }
@@ -73,12 +73,12 @@ fn view(call: &Invocation, ctx: &Ctx, all: bool) -> View {
 /// One screen, repainted until a signal arrives or the reader is gone.
 fn watch(call: &Invocation, which: Which, all: bool) -> CmdResult {
     if call.out.is_json() {
-        return Err(Failure::usage("--watch shows a screen, and --json is one document")
-            .hint("call `orch status --json` as often as needed"));
+        return Err(Failure::usage("--watch shows a screen, but --json is one document")
+            .hint("run `orch status --json` as often as needed"));
     }
     if !call.out.is_terminal() {
         return Err(Failure::usage("--watch needs a terminal on stdout")
-            .hint("call `orch status` as often as needed, or `watch orch status`"));
+            .hint("run `orch status` as often as needed, or `watch orch status`"));
     }
     let signals = Signals::watch()?;
     let painted = Screen::open(&call.out);
@@ -115,5 +115,6 @@ fn one(ctx: &mut Ctx, id: TaskId, view: &View) -> Result<String, Failure> {
     let shown = status::read(ctx, Which::One(id))?;
     let card = card::plain(ctx, id)?;
     let held = shown.tasks.first().map(|row| state(row, view)).unwrap_or_default();
-    Ok(format!("{}\n\n{held}\n", card.trim_end()))
+    let held = if held.is_empty() { held } else { format!("\n{held}\n") };
+    Ok(format!("{}\n{held}", card.trim_end()))
 }

@@ -17,10 +17,10 @@ pub struct Args {
     /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK")]
     task: String,
-    /// Why; shown on the board and on the card
+    /// The reason, shown on the board and on the card
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Print what would be done; touch nothing
+    /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
 }

@@ -8,17 +8,17 @@ use crate::engine::tick;
 use crate::model::report::Rule;
 use std::time::Instant;
 
-/// Pick up work items, start whatever is allowed to start, send messages
+/// Pick up work items, start all jobs that may start, send messages
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch tick --json | jq .skipped")]
 pub struct Args {
     /// Only this project
     #[arg(long, value_name = "KEY")]
     project: Option<String>,
-    /// Start at most so many jobs
+    /// Start at most N jobs
     #[arg(long, value_name = "N")]
     max: Option<usize>,
-    /// Print what would be done; touch nothing
+    /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
 }

@@ -8,7 +8,7 @@ use crate::model::time::rfc3339;
 use crate::render::story::render_event;
 use serde_json::{Map, Value, json};
 
-/// The story of a task: every event, in order, from the audit table
+/// Show the story of a task: every event in order, from the audit table
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch timeline ORCH-17 --json | jq -r '.events[].event'")]
 pub struct Args {

@@ -6,11 +6,11 @@ use crate::cli::{Invocation, open};
 use crate::engine::brakes;
 use std::time::Instant;
 
-/// Lift a repository's freeze; nothing else does
+/// Lift a repository's freeze; nothing else lifts it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch unfreeze orchestrator")]
 pub struct Args {
-    /// The repo or the project key
+    /// The repository's name or the project's key
     #[arg(value_name = "REPO")]
     repo: String,
 }

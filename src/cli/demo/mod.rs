@@ -60,7 +60,7 @@ const STORY: [Item; 4] = [
     Item {
         key: "TEA-3",
         title: "Brew a second cup",
-        body: "`tea again`: green leaves are good for two cups, the second is shorter and hotter.",
+        body: "`tea again`: green leaves are good for two cups; the second is shorter and hotter.",
         further: &["--blocked-by", "TEA-1", "--label", "autoApprove", "--label", "autoDeploy"],
         person: Person::Labels,
         sent_back: &[],
@@ -121,9 +121,9 @@ pub fn run(call: &Invocation, dir: Option<&Path>, keep: bool) -> CmdResult {
 fn opening(show: &Show<'_>, world: &World, items: &[Item]) {
     let number = if items.len() == STORY.len() { "Four" } else { "Three" };
     show.heading(&format!("{number} work items, one repository, and nobody at the keyboard"));
-    show.say(format!("  a tea shop's little program, its tests, a board, production: {}", world.dir.display()));
-    show.say("  the agent is a shell script; every step is a process of its own, as a timer would start it");
-    show.say("  ☺ is what a person does; here the demo does it for you");
+    show.say(format!("  a small program of a tea shop, its tests, a board, production: {}", world.dir.display()));
+    show.say("  the agent is a shell script; every step is a separate process, as a timer would start it");
+    show.say("  ☺ marks what a person does; here the demo does it for you");
     if world.gitleaks.is_none() {
         show.say("  left out: the scene with the leaked key; gitleaks is not on PATH (scripts/demo fetches it)");
     }
@@ -153,13 +153,13 @@ fn closing(show: &Show<'_>, world: &World, items: &[Item], good: bool, start: In
     show.heading(&if good {
         format!("All of it in {seconds:.0} seconds, and nothing is left running. Look around:")
     } else {
-        format!("The story went otherwise ({seconds:.0} seconds). Look around:")
+        format!("The demo did not go as expected ({seconds:.0} seconds). Look around:")
     });
     let orch = quoted(&world.shown());
     let ways = [
         (format!("{orch} --config orch.yaml timeline TEA-2"), "every step of the one that was sent back twice"),
         ("git --git-dir remote.git log --oneline".to_owned(), "what landed on main"),
-        ("less orch.yaml agent.sh board/TEA-4.md".to_owned(), "all there is to set up"),
+        ("less orch.yaml agent.sh board/TEA-4.md".to_owned(), "the whole setup"),
     ];
     let width = ways.iter().map(|(way, _)| way.chars().count()).max().unwrap_or(0);
     show.say(format!("  cd {}", quoted(&world.dir.to_string_lossy())));

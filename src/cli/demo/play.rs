@@ -42,10 +42,10 @@ pub fn play(world: &World, items: &[Item], show: &mut Show<'_>) -> Result<()> {
     while !game.round(show)? {
         if signals.wait_until(Instant::now() + POLL) {
             let _ = world.orch(&["halt", "--reason", "the demo was interrupted"]);
-            bail!("interrupted; what was begun ends on its own");
+            bail!("interrupted; running work ends on its own");
         }
         if begun.elapsed() > BOUND {
-            bail!("after {} s the tasks are not at their end: {}", BOUND.as_secs(), game.open_tasks_text()?);
+            bail!("after {} s the tasks have not ended: {}", BOUND.as_secs(), game.open_tasks_text()?);
         }
     }
     game.round(show).map(drop)
@@ -187,7 +187,7 @@ impl<'w> Game<'w> {
         let said = self.world.orch(&["advance", key, flag, "--json"])?;
         match said.code {
             0 => {
-                let text = format!("a person says yes: orch advance {key} {flag}");
+                let text = format!("a person confirms: orch advance {key} {flag}");
                 show.moved(key, task.stage, &Shown { text, mood: Mood::Person });
                 self.answered.insert(answer);
                 Ok(())

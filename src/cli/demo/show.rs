@@ -2,10 +2,12 @@
 
 use crate::adapters::store::AuditEvent;
 use crate::cli::output::Output;
+use crate::model::finding::Origin;
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
 use crate::model::text::clip;
 use crate::render::cells;
+use crate::render::security;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -196,7 +198,7 @@ pub fn line_of_event(event: &AuditEvent) -> Option<(Option<Stage>, Shown)> {
         "stage_rolled_back" => line_of(Mood::Back, sent_back(&detail, &word("why"))),
         "released" if detail["by"]["via"] == "label" => {
             let label = detail["by"]["label"].as_str().unwrap_or("of the item");
-            line_of(Mood::Person, format!("its label {label} says yes; nobody has to be asked"))
+            line_of(Mood::Person, format!("its label {label} answers; no person is asked"))
         }
         "task_blocked" => line_of(Mood::Bad, format!("blocked: {}", word("why"))),
         "watch_ended" => {
@@ -211,13 +213,13 @@ pub fn line_of_event(event: &AuditEvent) -> Option<(Option<Stage>, Shown)> {
 fn entered(stage: Stage, landed: &str) -> String {
     let text = match stage {
         Stage::Created => "on the board",
-        Stage::Analysis => "taken from the board; the analyst reads it",
+        Stage::Analysis => "picked up from the board; the analyst reads it",
         Stage::Architecture => "the architect decides how, in one page",
         Stage::Development => "the developer writes code and a test",
         Stage::Review => "CI is green; the reviewer reads the diff",
         Stage::Testing => "the review approves; the tester tries it out",
         Stage::DeployStaging => "the tests pass; staging and the scan (up to 40 s)",
-        Stage::Deploy => "staging is fine, the scan found nothing; then a yes",
+        Stage::Deploy => "staging passed, the scan found nothing; now a confirmation",
         Stage::Done => {
             let short = Sha::parse(landed).map(|s| s.short().to_string()).unwrap_or_default();
             return format!("deployed: production runs {short}");
@@ -232,18 +234,18 @@ fn sent_back(detail: &Value, why: &str) -> String {
     let attempt = detail["attempt"].as_i64().unwrap_or(0);
     let finding = &detail["findings"][0];
     let text = finding["text"].as_str().unwrap_or(why);
-    let source = match finding["source"].as_str().unwrap_or_default() {
-        "ci" => "a failing test",
-        "review" => "the review",
-        "tests" => "the tester",
-        "security" => "the security gate",
-        "" => "a gate",
-        other => other,
+    let source = match serde_json::from_value::<Origin>(finding["source"].clone()) {
+        Ok(Origin::Ci) => "a failing test",
+        Ok(Origin::Review) => "the review",
+        Ok(Origin::Tests) => "the tester",
+        Ok(Origin::Security) => "the security gate",
+        Ok(other) => other.as_str(),
+        Err(_) => "a gate",
     };
     let mut lines = text.lines().map(str::trim);
-    let said = match lines.clone().find_map(|l| l.strip_prefix("blocking ")) {
-        // Severity, place and rule of a scan's finding; its preview and fingerprint are for the developer.
-        Some(found) => found.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(": "),
+    let said = match security::places(text).next() {
+        // Its preview and fingerprint are for the developer.
+        Some((place, rule)) => format!("{place}: {rule}"),
         None => lines.rfind(|l| !l.is_empty() && !l.starts_with(['#', '`', '|'])).unwrap_or(why).to_owned(),
     };
     format!("sent back by {source}, try {attempt}: {said}")
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(whole_words("brew green tea slowly", 17), "brew green tea …");
         assert_eq!(whole_words("brew green tea", 14), "brew green tea");
         assert_eq!(whole_words("brew green tea", 12), "brew green …");
-        let line = "  the agent is a shell script; every step is a process of its own";
+        let line = "  the agent is a shell script; every step is a separate process";
         let lines = wrapped(line, Some(30));
         assert!(lines.iter().all(|l| l.len() <= 30 && l.starts_with("  ")), "{lines:?}");
         assert_eq!(lines.iter().map(|l| l.trim()).collect::<Vec<_>>().join(" "), line.trim());

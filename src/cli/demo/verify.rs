@@ -30,10 +30,10 @@ pub fn all(world: &World, items: &[Item]) -> Vec<Check> {
         ("one commit per work item on main", commits),
         ("production runs what main has", production),
         ("every document is there", documents),
-        ("sent back where it should be, in that order", sent_back),
+        ("sent back by the expected gates, in that order", sent_back),
         ("the leaked key is nowhere", no_secret),
-        ("what held the agents", held),
-        ("the record is whole", record),
+        ("how agents were confined", held),
+        ("the audit log is intact", record),
         ("nothing is left running", nothing_runs),
     ];
     let run_check = |(name, probe): (&'static str, Probe)| match probe(world, items) {
@@ -82,9 +82,9 @@ fn production(world: &World, items: &[Item]) -> Result<String> {
     let main = world.remote(&["rev-parse", "main"])?;
     let there =
         std::fs::read_to_string(world.dir.join("production/version")).context("reading production's revision")?;
-    ensure!(there.trim() == main, "production has {}, main is at {main}", there.trim());
+    ensure!(there.trim() == main, "production runs {}, main is at {main}", there.trim());
     let program = std::fs::read_to_string(world.dir.join("production/tea")).context("reading production's program")?;
-    ensure!(world.remote(&["show", "main:tea"])? == program.trim(), "production's program is not the one on main");
+    ensure!(world.remote(&["show", "main:tea"])? == program.trim(), "production does not run the program on main");
     let last = task(world, items.last().context("no item")?)?;
     ensure!(last.landed_sha.as_ref().is_some_and(|s| s.as_str() == main), "{} landed elsewhere", last.key);
     let watch = last.watch.map_or("", Watch::as_str);
@@ -128,14 +128,11 @@ fn held(world: &World, items: &[Item]) -> Result<String> {
         paths.filter_map(|p| Some(Path::new(p).file_name()?.to_string_lossy().into_owned())).collect()
     };
     let engine = RunConfinement::find(&confinements, &first.project, run.agent).and_then(|s| s.held);
-    let engine = engine.context("nothing is known of what holds agents")?;
+    let engine = engine.context("how agents are confined is unknown")?;
     let (reached, not) = (names("reached "), names("could not reach "));
     ensure!(!not.is_empty() || !reached.is_empty(), "the first agent did not say what it could reach");
     if engine == Held::Unconfined {
-        return Ok(format!(
-            "unconfined: nothing on this machine holds them, and {} could be reached",
-            reached.join(", ")
-        ));
+        return Ok(format!("unconfined: no engine works on this machine, and {} could be reached", reached.join(", ")));
     }
     ensure!(reached.is_empty(), "under {} an agent reached {}", engine.as_str(), reached.join(", "));
     Ok(format!("{}: could not reach {}", engine.as_str(), not.join(", ")))
@@ -173,7 +170,7 @@ fn no_secret(world: &World, _items: &[Item]) -> Result<String> {
     let names: String = ids.lines().filter_map(|l| l.split_whitespace().next()).map(|id| format!("{id}\n")).collect();
     let git = world.git.cmd(&world.dir).git_dir(&world.dir.join("remote.git"));
     let objects = git.args(["cat-file", "--batch"]).stdin(names).ok().context("reading main's objects")?;
-    ensure!(!holds(&objects, key), "main's history holds the key");
+    ensure!(!holds(&objects, key), "main's history contains the key");
     let mut files = 0;
     let mut open = vec![world.state(), world.dir.join("production"), world.dir.join("board")];
     while let Some(dir) = open.pop() {

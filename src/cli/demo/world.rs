@@ -63,7 +63,7 @@ impl World {
         claim(&dir, keep)?;
         let gitleaks = crate::adapters::toolbox::find("gitleaks");
         let key = format!("sk_live_{}", hex(12));
-        std::fs::create_dir_all(dir.join("production")).context("making the folder of production")?;
+        std::fs::create_dir_all(dir.join("production")).context("creating the folder of production")?;
         let shop = Shop::open(&program, &dir.join("production"))?;
         let world = Self { dir, git, gitleaks, key, shop, program };
         world.fill()?;
@@ -77,7 +77,7 @@ impl World {
         }
         let git = |dir: &Path, args: &[&str]| {
             let cmd = self.git.cmd(dir).config("user.name=A Person").config("user.email=person@localhost");
-            cmd.config("init.defaultBranch=main").args(args).text().context("making the demo's repository")
+            cmd.config("init.defaultBranch=main").args(args).text().context("creating the demo's repository")
         };
         git(&self.dir, &["init", "-q", "--bare", "remote.git"])?;
         git(&seed, &["init", "-q"])?;
@@ -85,7 +85,7 @@ impl World {
         git(&seed, &["commit", "-q", "-m", "Say how to brew a black tea"])?;
         git(&seed, &["push", "-q", "../remote.git", "HEAD:refs/heads/main"])?;
         let first = git(&seed, &["rev-parse", "HEAD"])?;
-        std::fs::remove_dir_all(&seed).context("clearing the seed away")?;
+        std::fs::remove_dir_all(&seed).context("deleting the seed")?;
         let production = self.dir.join("production");
         write(&production.join("tea"), SEED.first().map_or("", |(_, text)| text), true)?;
         write(&production.join("version"), &format!("{first}\n"), false)?;
@@ -210,7 +210,7 @@ fn temporary(keep: bool) -> Result<PathBuf, Failure> {
     if !keep {
         clear_away();
     }
-    let dir = tempfile::Builder::new().prefix("orch-demo-").tempdir().context("making a temporary folder")?;
+    let dir = tempfile::Builder::new().prefix("orch-demo-").tempdir().context("creating a temporary folder")?;
     canonical(&dir.keep())
 }
 
@@ -243,7 +243,7 @@ fn clear_away() {
             && process::marked(MARK, &path.to_string_lossy()).is_empty()
             && let Err(e) = std::fs::remove_dir_all(&path)
         {
-            tracing::debug!("an earlier demo's {} stays: {e}", path.display());
+            tracing::debug!("an earlier demo's {} could not be deleted: {e}", path.display());
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::config::{Config, Project};
 use crate::engine::{Ctx, base_job};
 use crate::model::base::{Base, BaseState};
 
-const FIX: &str = "fix the default branch or the settings named; until then no agent starts";
+const FIX: &str = "fix the default branch or the named settings; until then no agent starts";
 
 /// `ctx`: on a copy of the database, with a state directory of its own. `config`: the real one. `say` is called before
 /// anything that takes long.
@@ -19,17 +19,17 @@ pub fn all(ctx: &mut Ctx, config: &Config, say: &dyn Fn(&str), chart: &mut Chart
 fn one(ctx: &mut Ctx, config: &Config, project: &Project, say: &dyn Fn(&str), chart: &mut Chart) {
     let (area, name) = (&project.key, "base");
     if !base_job::applies(config, project) {
-        return chart.ok(area, name, "nothing to try: neither setup nor CI is configured, or base.enabled is off");
+        return chart.ok(area, name, "nothing to run: neither setup nor CI is configured, or base.enabled is off");
     }
     // An unreachable remote is reported once, and not contacted again.
     if chart.checks.iter().any(|c| c.area == *area && c.name == "remote" && c.level == Level::Failed) {
-        return chart.warn(area, name, "not tried: the default branch can't be read", "fix the remote first");
+        return chart.warn(area, name, "not checked: the default branch can't be read", "fix the remote first");
     }
     let digest = base_job::digest(config, project);
     let (commit, tree) = match trial::head(ctx, project) {
         Ok(found) => found,
         // The remote's own check reports the same.
-        Err(e) => return chart.warn(area, name, format!("not tried: {e:#}"), "fix the remote first"),
+        Err(e) => return chart.warn(area, name, format!("not checked: {e:#}"), "fix the remote first"),
     };
     let known = ctx.store.read(|tx| {
         let passed = tx.meta(&base_job::passed_key(project.base_name(), &tree, &digest))?.is_some();
@@ -41,9 +41,9 @@ fn one(ctx: &mut Ctx, config: &Config, project: &Project, say: &dyn Fn(&str), ch
         Ok(_) => {}
         Err(e) => return chart.warn(area, name, e.to_string(), "restore the newest backup (docs/operations.md)"),
     }
-    say(&format!("{area}: trying setup and CI on {} (`--quick` leaves this out)", commit.short()));
+    say(&format!("{area}: running setup and CI on {} (`--quick` skips this)", commit.short()));
     match trial::run(ctx, project, &commit, &tree) {
-        Err(e) => chart.warn(area, name, format!("can't be tried here: {e:#}"), "install or fix what is named"),
+        Err(e) => chart.warn(area, name, format!("can't run here: {e:#}"), "install or fix what is named"),
         Ok(t) => match t.tried.state {
             BaseState::Green => {
                 chart.ok(area, name, format!("green at {}: setup and CI pass", commit.short()));
@@ -53,8 +53,8 @@ fn one(ctx: &mut Ctx, config: &Config, project: &Project, say: &dyn Fn(&str), ch
                     chart.warn(
                         area,
                         name,
-                        format!("its verdict can't be kept: {e:#}"),
-                        "it is tried again by the first task",
+                        format!("its verdict can't be stored: {e:#}"),
+                        "the first task runs the check again",
                     );
                 }
             }
@@ -75,7 +75,7 @@ fn report_known(b: &Base, project: &Project, chart: &mut Chart) -> bool {
     let (area, at) = (&project.key, b.commit.short());
     match b.state {
         BaseState::Green => chart.ok(area, "base", format!("green at {at}")),
-        BaseState::Running => chart.ok(area, "base", format!("is being tried now, at {at}")),
+        BaseState::Running => chart.ok(area, "base", format!("is being checked now, at {at}")),
         BaseState::Red => {
             let see = format!("{FIX}; `orch logs --base {}` has the log", project.base_name());
             chart.fail(area, "base", format!("red at {at}: {}", b.why), see);

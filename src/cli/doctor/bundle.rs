@@ -32,7 +32,7 @@ pub fn write(path: &Path, config: &Config, chart: &Chart) -> Result<(), Failure>
 }
 
 fn text(config: &Config, chart: &Chart) -> String {
-    let mut out = format!("orch {} support bundle; secrets are left out\n", env!("CARGO_PKG_VERSION"));
+    let mut out = format!("orch {} support bundle, without secrets\n", env!("CARGO_PKG_VERSION"));
     let mut part = |title: &str, body: &str| {
         let _ = write!(out, "\n== {title}\n{}\n", body.trim_end());
     };

@@ -36,14 +36,14 @@ pub fn all(config: &Config, say: &dyn Fn(&str), chart: &mut Chart) {
     for program in ["srun", "squeue", "scancel", "scontrol", "sinfo"] {
         match which::which(program) {
             Ok(path) => chart.ok(AREA, program, path.display().to_string()),
-            Err(_) => chart.fail(AREA, program, "it is not on PATH", "install Slurm's clients (slurm-client)"),
+            Err(_) => chart.fail(AREA, program, "not found on PATH", "install Slurm's clients (slurm-client)"),
         }
     }
     match slurm::settings() {
         Ok(settings) => judged(&settings, chart),
         // The clients speak through munge: what is wrong with it is said here.
         Err(e) => {
-            let fix = "see that slurmctld and munge run and that this account may ask them; SLURM_CONF names another configuration";
+            let fix = "check that slurmctld and munge run and that this account may use them; SLURM_CONF names another configuration";
             return chart.fail(AREA, "controller", e.to_string(), fix);
         }
     }
@@ -67,12 +67,12 @@ pub fn all(config: &Config, say: &dyn Fn(&str), chart: &mut Chart) {
                 chart.ok(
                     AREA,
                     node,
-                    format!("work_dir is written and read, runs are held by {engine}, programs are there"),
+                    format!("work_dir is readable and writable, {engine} confines runs, programs are installed"),
                 );
             }
             Ok((engine, missing)) => {
-                let fix = "install them on the nodes, or open their folder by confine.read";
-                chart.fail(AREA, node, format!("held by {engine}; not there: {}", missing.join(", ")), fix);
+                let fix = "install them on the nodes, or add their folder to confine.read";
+                chart.fail(AREA, node, format!("{engine} confines runs; missing: {}", missing.join(", ")), fix);
             }
             Err(why) => chart.fail(AREA, node, why, "docs/scale.md, more than one machine"),
         }
@@ -87,19 +87,19 @@ fn judged(settings: &[Setting], chart: &mut Chart) {
         chart.warn(
             AREA,
             "ProctrackType",
-            format!("{}: Slurm itself does not see all of a job end", of("ProctrackType")),
+            format!("{}: Slurm does not notice when parts of a job keep running", of("ProctrackType")),
             fix,
         );
     }
     let held = of("TaskPlugin").contains("cgroup") && of("ConstrainRAMSpace") == "yes";
     if !held {
         let fix = "set TaskPlugin=task/cgroup, and ConstrainRAMSpace=yes in cgroup.conf; until then confine.memory_mb is measured once a second";
-        chart.warn(AREA, "memory", "Slurm does not hold jobs to their memory", fix);
+        chart.warn(AREA, "memory", "Slurm does not enforce a job's memory limit", fix);
     }
     let seconds: u64 = of("SlurmdTimeout").split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
     if seconds == 0 || seconds > TIMEOUT_S {
         let fix = format!("set SlurmdTimeout={TIMEOUT_S} or less in slurm.conf");
-        chart.warn(AREA, "SlurmdTimeout", format!("{seconds} s until a node that is gone counts as such"), fix);
+        chart.warn(AREA, "SlurmdTimeout", format!("{seconds} s until Slurm notices that a node is gone"), fix);
     }
 }
 
@@ -158,7 +158,7 @@ fn one(config: &Config, node: &str) -> Result<(String, Vec<String>), String> {
     // Seen from here, too, after its end.
     let here = std::fs::read_to_string(folders.checkout.join("seen")).unwrap_or_default();
     if exit.code != Some(0) || !out.starts_with("it\n") || here != "it\n" {
-        return Err(format!("its job did not pass: {}", clip(&said(&spec.stderr), 200)));
+        return Err(format!("its job failed: {}", clip(&said(&spec.stderr), 200)));
     }
     Ok((engine, out.lines().filter_map(|line| line.strip_prefix(MISSING)).map(str::to_owned).collect()))
 }

@@ -42,8 +42,8 @@ pub fn all(config: &Config, chart: &mut Chart) {
         chart.warn(
             AREA,
             "mirrors",
-            format!("{file}: {keys} has user information in it, and is not given to runs"),
-            "name a mirror that needs no password there, or allow the public one in confine.network",
+            format!("{file}: {keys} contains user information, and is not passed to runs"),
+            "use a mirror without a password there, or allow the public one in confine.network",
         );
     }
     for (at, what) in config.absent(&process_env().remove("PATH").unwrap_or_default()) {
@@ -86,7 +86,7 @@ fn engine(answer: &Answer, of: &str, chart: &mut Chart) {
                     format!(
                         "landlock{of}{network}: modes, times and attributes of this account's files can be changed{and}"
                     ),
-                    "install bubblewrap, which leaves nothing of that open",
+                    "install bubblewrap, which prevents that",
                 );
             }
             held @ (Held::Bubblewrap | Held::Command) => {
@@ -98,7 +98,9 @@ fn engine(answer: &Answer, of: &str, chart: &mut Chart) {
         chart.warn(
             AREA,
             NAME,
-            format!("network open{of}: runs reach all that this account reaches, this machine's own ports included"),
+            format!(
+                "network open{of}: runs reach everything that this account reaches, including this machine's ports"
+            ),
             "set confine.network to internet or hosts where bubblewrap works",
         );
     }
@@ -119,7 +121,7 @@ fn landed_code(config: &Config, chart: &mut Chart) {
                     &p.key,
                     "deploy",
                     message,
-                    format!("set {build}: it builds confined, and the command gets what it left"),
+                    format!("set {build}: it builds confined, and the command gets only its output"),
                 );
             }
         }
@@ -131,7 +133,7 @@ fn metadata(chart: &mut Chart) {
         chart.fail(
             AREA,
             NAME,
-            "network open, and 169.254.169.254 answers here: a run can ask for this machine's own credentials",
+            "network open, and 169.254.169.254 answers here: a run can request this machine's own credentials",
             "set confine.network to internet or hosts, or close that address to this machine's accounts",
         );
     }

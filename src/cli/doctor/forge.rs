@@ -30,7 +30,7 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
         (Ok(v), Via::Push) => chart.ok(
             area,
             "forge",
-            format!("{} {} at {url}; lands by a fast-forward push of the tested commit", v.product, v.version),
+            format!("{} {} at {url}; changes land by a fast-forward push of the tested commit", v.product, v.version),
         ),
         (Ok(v), Via::Forge) if v.guards_head => chart.ok(
             area,
@@ -53,7 +53,7 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
             area,
             "forge account",
             format!("{} is an administrator of the whole server", a.login),
-            "use an account of its own with write access to this repository",
+            "use a separate account with write access to this repository",
         ),
         Ok(a) => chart.ok(area, "forge account", a.login),
         // A token may lack the right to see its own account and still be able to do everything else.
@@ -90,7 +90,7 @@ fn way_out(e: &ForgeError, otherwise: &str) -> String {
 fn rights(project: &Project, forge: &dyn Forge, mirror: Option<&Mirror>, chart: &mut Chart) {
     let area = &project.key;
     match forge.may_comment() {
-        Ok(()) => chart.ok(area, "forge rights", "comments may be written"),
+        Ok(()) => chart.ok(area, "forge rights", "comments can be written"),
         Err(e) => chart.fail(
             area,
             "forge rights",
@@ -148,13 +148,13 @@ fn protection(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Ch
     let area = &project.key;
     let p = match forge.protection(branch) {
         Ok(p) => p,
-        Err(e) => return chart.warn(area, "protection", e.to_string(), "see that the token may read the repository"),
+        Err(e) => return chart.warn(area, "protection", e.to_string(), "give the token read access to the repository"),
     };
     if !p.protected {
         return chart.warn(
             area,
             "protection",
-            format!("{branch} is not protected: whoever may push may push to it"),
+            format!("{branch} is not protected: everybody with push access may push to it"),
             "protect it on the forge",
         );
     }
@@ -162,7 +162,7 @@ fn protection(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Ch
         Some(true) if project.merge.via == Via::Forge => chart.warn(
             area,
             "protection",
-            format!("the account may get past the protection of {branch}"),
+            format!("the account can bypass the protection of {branch}"),
             "remove its direct push and its administrator's override",
         ),
         Some(_) | None => chart.ok(
@@ -170,7 +170,7 @@ fn protection(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Ch
             "protection",
             format!(
                 "{branch} is protected{}",
-                if p.our_token_exempt.is_none() { "; it is not known whether that binds the account" } else { "" }
+                if p.our_token_exempt.is_none() { "; whether that applies to the account is unknown" } else { "" }
             ),
         ),
     }
@@ -179,7 +179,7 @@ fn protection(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Ch
             area,
             "protection",
             format!("the account may not merge into {branch}"),
-            "put it on the rule's merge list",
+            "add it to the rule's merge list",
         );
     }
     if project.merge.via == Via::Push && p.may_push == Some(false) {
@@ -187,7 +187,7 @@ fn protection(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Ch
             area,
             "protection",
             format!("the account may not push to {branch}, where merge.via: push lands"),
-            "put it on the rule's push list, or set merge.via: forge",
+            "add it to the rule's push list, or set merge.via: forge",
         );
     }
     if p.required_approvals > 0 {
@@ -196,10 +196,10 @@ fn protection(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Ch
             area,
             "protection",
             format!(
-                "{branch} asks for {number} approval{}, which orch never gives",
+                "{branch} requires {number} approval{}, which orch never gives",
                 if number == 1 { "" } else { "s" }
             ),
-            "ask for none in the rule, or approve each pull request yourself: its merge waits for that",
+            "require none in the rule, or approve each pull request yourself: its merge waits for that",
         );
     }
     let missing: Vec<&String> = p.required_contexts.iter().filter(|c| !project.ci.contexts.contains(c)).collect();
@@ -207,7 +207,7 @@ fn protection(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Ch
         chart.warn(
             area,
             "protection",
-            format!("{branch} asks for statuses that ci.contexts does not name: {missing:?}"),
+            format!("{branch} requires statuses that ci.contexts does not name: {missing:?}"),
             "name them in ci.contexts",
         );
     }
@@ -240,8 +240,7 @@ fn task_branches(project: &Project, forge: &dyn Forge, chart: &mut Chart) {
     let rules = match forge.branch_rules() {
         Ok(Some(rules)) => rules,
         Ok(None) => {
-            let message =
-                format!("whether a rule covers {example} can be read by an administrator of the repository only");
+            let message = format!("only an administrator of the repository can read whether a rule covers {example}");
             return chart.ok(area, name, message);
         }
         Err(e) => return chart.warn(area, name, e.to_string(), way_out(&e, project.forge.page())),
@@ -252,12 +251,12 @@ fn task_branches(project: &Project, forge: &dyn Forge, chart: &mut Chart) {
     for rule in rules.iter().filter(|r| covers(&r.name)) {
         if rule.push == Some(false) {
             free = false;
-            let message = format!("the rule {} lets nobody push to {example}", rule.name);
+            let message = format!("the rule {} allows nobody to push to {example}", rule.name);
             chart.fail(area, name, message, "let the account push there, or name another git.branch_prefix");
         } else if rebases && rule.force_push == Some(false) {
             free = false;
-            let message = format!("the rule {} refuses the forced push with which {example} is rebased", rule.name);
-            chart.warn(area, name, message, "allow the account forced pushes there, or set merge.update: merge");
+            let message = format!("the rule {} refuses the forced push that rebases {example}", rule.name);
+            chart.warn(area, name, message, "allow the account to force-push there, or set merge.update: merge");
         }
     }
     if free {
@@ -277,7 +276,7 @@ fn contexts(project: &Project, forge: &dyn Forge, head: &Sha, chart: &mut Chart)
     });
     let (of_pulls, of_head): (BTreeSet<String>, BTreeSet<String>) = match read {
         Ok(both) => both,
-        Err(e) => return chart.warn(area, "ci", e.to_string(), "see that the token may read statuses"),
+        Err(e) => return chart.warn(area, "ci", e.to_string(), "give the token read access to statuses"),
     };
     // Only statuses on pull requests count at the gate.
     let untold = of_pulls.is_empty();
@@ -289,29 +288,29 @@ fn contexts(project: &Project, forge: &dyn Forge, head: &Sha, chart: &mut Chart)
     let shown: Vec<&str> = seen.iter().map(String::as_str).collect();
     let unseen: Vec<&str> = project.ci.contexts.iter().filter(|c| !seen.contains(*c)).map(String::as_str).collect();
     if project.ci.contexts.is_empty() && !seen.is_empty() {
-        chart.warn(area, "ci", "no status has to be green".to_owned(), format!("ci: {{contexts: {shown:?}}}"));
+        chart.warn(area, "ci", "no status is required".to_owned(), format!("ci: {{contexts: {shown:?}}}"));
     } else if !unseen.is_empty() {
         chart.warn(
             area,
             "ci",
             format!("{lacks} {}", unseen.join(", ")),
             if shown.is_empty() {
-                "it has none at all: see that CI runs for it, and posts under this name".to_owned()
+                "it has none at all: make sure that CI runs for it, and posts under this name".to_owned()
             } else {
                 format!("seen there: {}", shown.join(", "))
             },
         );
     } else if untold && project.ci.contexts.iter().any(|c| is_of_push(c)) {
-        let message = format!("seen on the default branch alone: {}", project.ci.contexts.join(", "));
-        chart.warn(area, "ci", message, "a pull request need not get what a push to it gets: name what its head has");
+        let message = format!("seen only on the default branch: {}", project.ci.contexts.join(", "));
+        chart.warn(area, "ci", message, "a pull request may get other statuses than a push: name those on its head");
     } else {
         chart.ok(
             area,
             "ci",
             if shown.is_empty() {
-                "no status is asked for".to_owned()
+                "no status is required".to_owned()
             } else {
-                format!("asked for and seen: {}", project.ci.contexts.join(", "))
+                format!("required and seen: {}", project.ci.contexts.join(", "))
             },
         );
     }

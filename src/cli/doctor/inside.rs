@@ -47,7 +47,7 @@ const POWERFUL: &[&str] = &[
 pub fn bounds(config: &Config, chart: &mut Chart) {
     let limits = config.confine.policy().limits;
     let measured = format!(
-        "measured once a second ({} MiB of memory, {} processes, {} files and {} MiB in its folders)",
+        "checked once a second ({} MiB of memory, {} processes, {} files and {} MiB in its folders)",
         limits.memory_mb, limits.processes, limits.files, limits.disk_mb
     );
     let kind = match config.executor {
@@ -60,7 +60,7 @@ pub fn bounds(config: &Config, chart: &mut Chart) {
         Ok(Executor::Detach) => format!("no control group; {measured}"),
         Err(_) => measured,
     };
-    chart.ok(AREA, "limits", format!("{how}; file size and open files by the kernel"));
+    chart.ok(AREA, "limits", format!("{how}; the kernel limits file size and open files"));
     let device = |path: &Path| path.ancestors().find_map(|p| std::fs::metadata(p).ok()).map(|m| m.dev());
     if device(&config.area_dir) == device(&config.state_dir) {
         chart.warn(
@@ -70,7 +70,7 @@ pub fn bounds(config: &Config, chart: &mut Chart) {
                 "{} and the state directory share a file system: runs can fill the database's disk",
                 config.area_dir.display()
             ),
-            "set area_dir to a file system of its own",
+            "put area_dir on a separate file system",
         );
     }
     let groups = accounts::own_groups();
@@ -79,8 +79,8 @@ pub fn bounds(config: &Config, chart: &mut Chart) {
         chart.warn(
             AREA,
             "groups",
-            format!("this account is in {}, which gives more than the account itself", strong.join(", ")),
-            "run orch as an account of its own that is in none of them",
+            format!("this account is in {}, which gives it more rights", strong.join(", ")),
+            "run orch as a separate account that is in none of these groups",
         );
     }
 }
@@ -130,7 +130,7 @@ pub(super) fn needed(config: &Config, project: &Project) -> Vec<(Option<String>,
 
 fn one(config: &Config, project: &Project, runtime: Option<&str>, program: &str, chart: &mut Chart) {
     let (area, name) = (project.key.as_str(), format!("runs {program}"));
-    let install = "install it where every account finds it, or open its folder by confine.read";
+    let install = "install it where every account finds it, or add its folder to confine.read";
     match version(config, project, runtime, program) {
         // Unconfined, or without a working engine: reported elsewhere.
         Ok(None) => {}
@@ -138,7 +138,7 @@ fn one(config: &Config, project: &Project, runtime: Option<&str>, program: &str,
         Ok(Some((held, Err(why)))) => {
             chart.fail(area, &name, format!("inside {}: {why}", held.as_str()), install);
         }
-        Err(why) => chart.warn(area, &name, why, "see that area_dir can be written"),
+        Err(why) => chart.warn(area, &name, why, "make area_dir writable"),
     }
 }
 
@@ -192,7 +192,7 @@ fn version(config: &Config, project: &Project, runtime: Option<&str>, program: &
             Err(format!("`--version` does not run: {}", said("err")))
         }
         // Shells and small programs have no `--version`; a tool chain that can't be read says so.
-        Ok(_) => Ok(format!("it is there; to `--version` it says: {}", said("err"))),
+        Ok(_) => Ok(format!("found; `--version` prints: {}", said("err"))),
     };
     Ok(Some((hold.held(), answer)))
 }
@@ -218,12 +218,14 @@ fn service_reached(config: &Config, project: &Project, name: &str, host: &Host, 
     let Some(probe) = Probe::here(config.state_dir.clone()).ok().filter(|_| proxied) else { return };
     let message = format!("{host}, the service of runtime {name}");
     match reaches(&probe.program, network, host) {
-        Ok(()) => chart.ok(AREA, "network", format!("{message}, is reached through the proxy of runs")),
+        Ok(()) => chart.ok(AREA, "network", format!("{message}, can be reached through the runs' proxy")),
         Err(why) => chart.fail(
             AREA,
             "network",
-            format!("{message}, is not reached through the proxy of runs: {why}"),
-            format!("add {host} to confine.hosts, see that this machine reaches it, or set confine.network to open"),
+            format!("{message}, can't be reached through the runs' proxy: {why}"),
+            format!(
+                "add {host} to confine.hosts, make sure that this machine reaches it, or set confine.network to open"
+            ),
         ),
     }
 }

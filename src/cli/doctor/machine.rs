@@ -51,14 +51,14 @@ pub fn state(config: &Config, chart: &mut Chart) {
             );
         }
         Ok(_) => chart.ok(area, "state directory", dir.display().to_string()),
-        Err(_) => chart.ok(area, "state directory", format!("{} is made by the first step", dir.display())),
+        Err(_) => chart.ok(area, "state directory", format!("{}: the first step creates it", dir.display())),
     }
     if rustix::fs::access(&base, rustix::fs::Access::WRITE_OK).is_err() {
         chart.fail(
             area,
             "state directory",
             format!("{} can't be written", base.display()),
-            "name another state_dir, or give this account the right",
+            "name another state_dir, or make it writable for this account",
         );
     }
     if let Err(e) = guard::machine(dir) {
@@ -72,21 +72,24 @@ pub fn state(config: &Config, chart: &mut Chart) {
             format!("{} is on {kind}, whose locks can't be trusted", base.display()),
             "put state_dir on a local disk",
         ),
-        Err(e) => {
-            chart.warn(area, "file system", format!("{}: {e}", base.display()), "see that the folder can be reached")
-        }
+        Err(e) => chart.warn(
+            area,
+            "file system",
+            format!("{}: {e}", base.display()),
+            "make sure that the folder can be reached",
+        ),
     }
     match disk::free_mb(&base) {
         Ok(mb) if mb < config.min_free_mb => {
             chart.fail(
                 area,
                 "disk",
-                format!("{mb} MB are free, min_free_mb asks for {}: nothing is claimed", config.min_free_mb),
-                "free some room (`orch prune`), or lower min_free_mb",
+                format!("{mb} MB are free, min_free_mb requires {}: no job is claimed", config.min_free_mb),
+                "free some space (`orch prune`), or lower min_free_mb",
             );
         }
         Ok(mb) => chart.ok(area, "disk", format!("{mb} MB free")),
-        Err(e) => chart.warn(area, "disk", e.to_string(), "see that the folder can be reached"),
+        Err(e) => chart.warn(area, "disk", e.to_string(), "make sure that the folder can be reached"),
     }
     if let Some(reason) = sentinel::halted(dir) {
         chart.warn(area, "halt", format!("nothing new starts: {reason}"), "`orch resume` once it is safe");
@@ -128,10 +131,10 @@ pub fn executor(config: &Config, chart: &mut Chart) {
         ExecutorKind::Detach => Kind::Detach,
     };
     match Executor::resolve(kind) {
-        Ok(Executor::Detach) => chart.ok(area, "executor", "supervisors as sessions of their own"),
-        Ok(Executor::Systemd { user: false }) => chart.ok(area, "executor", "supervisors as system units"),
+        Ok(Executor::Detach) => chart.ok(area, "executor", "each supervisor runs in its own session"),
+        Ok(Executor::Systemd { user: false }) => chart.ok(area, "executor", "each supervisor runs in a system unit"),
         Ok(Executor::Systemd { user: true }) => {
-            chart.ok(area, "executor", "supervisors as units of this user");
+            chart.ok(area, "executor", "each supervisor runs in a unit of this user");
             let name = std::env::var("USER").unwrap_or_default();
             if !name.is_empty() && !Path::new("/var/lib/systemd/linger").join(&name).exists() {
                 chart.warn(
@@ -162,7 +165,9 @@ pub fn tools(config: &Config, chart: &mut Chart) {
         config.projects.iter().filter(|p| config.security_gate(p)).map(|p| p.key.as_str()).collect();
     match find(&t.gitleaks) {
         Some(path) => chart.ok(area, "gitleaks", path.display().to_string()),
-        None if guarded.is_empty() => chart.ok(area, "gitleaks", "not here, and no project has the security gate on"),
+        None if guarded.is_empty() => {
+            chart.ok(area, "gitleaks", "not installed, and no project has the security gate on")
+        }
         None => chart.fail(
             area,
             "gitleaks",
@@ -179,15 +184,15 @@ pub fn tools(config: &Config, chart: &mut Chart) {
             Some(path) => chart.ok(area, name, path.display().to_string()),
             None if audited => {
                 let effect = if closed {
-                    "its lock files fail the gate"
+                    "lock files of its kind fail the gate"
                 } else {
-                    "its lock files are not audited, with a warning"
+                    "lock files of its kind are not audited; reports warn about it"
                 };
                 chart.warn(
                     area,
                     name,
                     format!("not found: {effect}"),
-                    "install it where projects have such lock files (scripts/tools/install-audits.sh)",
+                    "install it if a project has such lock files (scripts/tools/install-audits.sh)",
                 );
             }
             None => {}
@@ -197,7 +202,7 @@ pub fn tools(config: &Config, chart: &mut Chart) {
 
 pub fn secrets(config: &Config, chart: &mut Chart) {
     for message in config.not_hidden() {
-        chart.warn("secrets", "redaction", message, "take a longer secret, or copy less");
+        chart.warn("secrets", "redaction", message, "use a longer secret, or copy fewer files");
     }
     for (path, from) in config.secrets() {
         let name = path.strip_prefix("projects.").unwrap_or(&path);
@@ -239,8 +244,8 @@ pub fn readable(config: &Config, chart: &mut Chart) {
 pub fn search_path(config: &Config, chart: &mut Chart) {
     let Some(path) = std::env::var_os("PATH") else { return };
     for dropped in modes::sound(&path, Some(&config.area_dir)).1 {
-        let message = format!("PATH has {dropped}; no child looks for programs there");
-        chart.warn("machine", "PATH", message, "take it out of PATH, or take the right to write from others");
+        let message = format!("PATH contains {dropped}; orch searches no programs there");
+        chart.warn("machine", "PATH", message, "remove it from PATH, or revoke the write permission of others");
     }
 }
 
@@ -258,7 +263,7 @@ pub fn network(chart: &mut Chart) {
         match net.route(&format!("{scheme}://host.invalid")).map(|route| (route.proxy, route.no_proxy)) {
             Ok((None, _)) => {}
             Ok((Some(proxy), no)) if no.is_empty() => chart.ok("machine", "proxy", format!("{scheme} through {proxy}")),
-            Ok((Some(proxy), no)) => chart.ok("machine", "proxy", format!("{scheme} through {proxy}, but for {no}")),
+            Ok((Some(proxy), no)) => chart.ok("machine", "proxy", format!("{scheme} through {proxy}, except {no}")),
             Err(why) => chart.fail("machine", "proxy", why, "correct that setting (docs/network.md)"),
         }
     }
@@ -266,8 +271,8 @@ pub fn network(chart: &mut Chart) {
         chart.warn(
             "machine",
             "network",
-            format!("{name} is set, and orch does not follow it"),
-            "docs/network.md says what is supported instead",
+            format!("{name} is set, but orch does not support it"),
+            "see docs/network.md for what is supported instead",
         );
     }
 }
@@ -305,7 +310,7 @@ pub fn waivers(config: &Config, chart: &mut Chart) {
             chart.warn(
                 &p.key,
                 "waiver",
-                format!("staging check {} is no longer waived since {}", a.0.id, a.1),
+                format!("staging check {} has not been waived since {}", a.0.id, a.1),
                 "fix what the check finds, or renew the waiver",
             );
         }
@@ -326,7 +331,7 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
     let names: BTreeSet<String> = Agent::ALL.iter().map(|a| config.agent(*a).runtime).collect();
     for name in names {
         let Some(runtime) = config.runtimes.get(&name) else {
-            chart.fail("agents", &name, "no runtime of this name is declared", "declare it under runtimes");
+            chart.fail("agents", &name, "no runtime with this name is configured", "configure it under runtimes");
             continue;
         };
         if runtime.kind.kind().may_lack_a_key() && !LOGINS.iter().any(|l| runtime.env.contains_key(*l)) {
@@ -334,7 +339,7 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
             chart.warn(
                 "agents",
                 &name,
-                format!("runtimes.{name}.env names no key and no token: Claude Code is not logged in"),
+                format!("runtimes.{name}.env names neither a key nor a token: Claude Code is not logged in"),
                 "name ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN there by reference (docs/connecting-claude.md)",
             );
         }

@@ -90,7 +90,7 @@ pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Co
     machine::secrets(&config, &mut chart);
     machine::readable(&config, &mut chart);
     machine::waivers(&config, &mut chart);
-    let scratch = tempfile::tempdir().context("making a temporary folder")?;
+    let scratch = tempfile::tempdir().context("creating a temporary folder")?;
     machine::agents(&config, scratch.path(), &mut chart);
     // Mirrors and caches go to the temporary folder, rows to a copy of the database.
     let mut elsewhere = config.clone();

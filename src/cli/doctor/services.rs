@@ -19,12 +19,12 @@ pub fn all(ctx: &mut Ctx, chart: &mut Chart) {
         super::forge::all(ctx, &project, mirror.as_ref(), chart);
     }
     for (sink, why) in ctx.store.read(notices::off).unwrap_or_default() {
-        let message = format!("{sink} refuses, tried again every 15 minutes: {why}");
-        chart.warn("notify", sink, message, "correct what it says; the alerts it is owed go out with the next try");
+        let message = format!("{sink} refuses messages, retried every 15 minutes: {why}");
+        chart.warn("notify", sink, message, "fix what it says; the next retry sends the pending alerts");
     }
     for m in ctx.store.read(|tx| tx.parked_messages(3)).unwrap_or_default() {
-        let message = format!("a message is not delivered, tried again every 15 minutes: {}", m.error);
-        chart.warn("notify", &m.sink, message, "correct what it says, and it goes out with the next try");
+        let message = format!("a message could not be delivered and is retried every 15 minutes: {}", m.error);
+        chart.warn("notify", &m.sink, message, "fix what it says; the next retry sends the message");
     }
 }
 
@@ -108,12 +108,12 @@ fn large_files(area: &str, mirror: &Mirror, tip: &Sha, chart: &mut Chart) {
         return;
     }
     if mirror.git().has_lfs().unwrap_or(false) {
-        chart.ok(area, "git-lfs", "new contents of files that git-lfs keeps are taken to the remote");
+        chart.ok(area, "git-lfs", "new contents of git-lfs files are uploaded to the remote");
     } else {
         chart.warn(
             area,
             "git-lfs",
-            "the repository keeps files in git-lfs, which is not installed: a run that changes one of them fails",
+            "the repository has files in git-lfs, which is not installed: a run that changes one of them fails",
             "install git-lfs where git finds it (apt-get install git-lfs)",
         );
     }
@@ -127,7 +127,7 @@ pub fn rows(ctx: &mut Ctx, chart: &mut Chart) {
     for row in ctx.store.unreadable() {
         let of = row.task.as_deref().map(|key| format!(" of {key}")).unwrap_or_default();
         let message = format!("row {} of {}{of} can't be read: {}", row.row, row.table, row.why);
-        let fix = "it holds its own task alone; restore the row from a backup (docs/operations.md)";
+        let fix = "it blocks only its own task; restore the row from a backup (docs/operations.md)";
         chart.fail("machine", "database", message, fix);
     }
 }
@@ -147,12 +147,16 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
         folder(project, &seat, chart);
     }
     if project.board.is_remote() && !project.board.asks_rights() && project.board.deciders().is_empty() {
-        chart.ok(&area, "board", "whoever can edit a work item decides; board.deciders names users instead");
+        chart.ok(
+            &area,
+            "board",
+            "everybody who can edit a work item decides; board.deciders limits this to named users",
+        );
     }
     let resolved = &seat.resolved;
     for off in resolved.off() {
         let message = format!("the intent `{}` is off: {}", off.intent, off.why);
-        let fix = "make a status of that name of its own, or name one under board.statuses";
+        let fix = "create a separate status with that name, or name one under board.statuses";
         match off.intent {
             // Without it no task can ever start.
             Intent::ToAnalyse => chart.fail(&area, "board", message, fix),
@@ -160,7 +164,7 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
         }
     }
     for note in resolved.notes() {
-        chart.warn(&area, "board", note, "make a status of that name, or name one under board.statuses");
+        chart.warn(&area, "board", note, "create a status with that name, or name one under board.statuses");
     }
     let name = |l: Logical| project.board.statuses().get(&l).map_or(l.default_name(), String::as_str).to_owned();
     let fallen: Vec<String> = Logical::ALL
@@ -171,7 +175,7 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
         .map(|(own, shown)| format!("{own} as {}", shown.name))
         .collect();
     if !fallen.is_empty() {
-        chart.ok(&area, "board", format!("shown by fallback: {}", fallen.join(", ")));
+        chart.ok(&area, "board", format!("shown by another status: {}", fallen.join(", ")));
     }
 }
 
@@ -185,7 +189,7 @@ fn folder(project: &Project, seat: &boards::Seat, chart: &mut Chart) {
     let folder = project.board.folder().map(|dir| format!(" in {}", dir.display())).unwrap_or_default();
     chart.ok(area, "board", format!("{}{folder}", counted(listing.items.len() as u64, "work item")));
     for p in &listing.strangers {
-        chart.ok(area, "board", format!("{} is passed over: {}", p.at, p.why));
+        chart.ok(area, "board", format!("{} is skipped: {}", p.at, p.why));
     }
     for item in &listing.items {
         if let Some(said) = boards::unknown_status(&seat.resolved, &item.status_id) {
@@ -253,7 +257,7 @@ fn answers(telegram: &Telegram, deciders: usize, chart: &mut Chart) {
             area,
             name,
             format!("a webhook at {host} gets this bot's updates: one bot serves one installation"),
-            "use a bot of its own for this installation, or delete the webhook",
+            "use a separate bot for this installation, or delete the webhook",
         ),
         Err(e) => chart.fail(area, name, e.to_string(), "docs/connecting-telegram.md"),
     }

@@ -27,14 +27,14 @@ pub fn all(config: &Config, chart: &mut Chart) {
         let fix = format!("set PATH in {} as the shell has it", path.display());
         match (&here, &there) {
             (Some(_), None) if needed => {
-                let message = format!("the shell finds {}, and the timers' units find none", place(&here));
+                let message = format!("this shell finds {}, the timers' units find none", place(&here));
                 chart.fail("timers", &name, message, format!("add its folder to PATH in {}", path.display()));
             }
             (Some(_), None) => {
                 chart.warn(
                     "timers",
                     &name,
-                    format!("the shell finds {}, and the timers' units find none", place(&here)),
+                    format!("this shell finds {}, the timers' units find none", place(&here)),
                     fix,
                 );
             }
@@ -42,12 +42,13 @@ pub fn all(config: &Config, chart: &mut Chart) {
                 chart.warn(
                     "timers",
                     &name,
-                    format!("the timers' units find {}, and the shell finds none", place(&there)),
+                    format!("the timers' units find {}, this shell finds none", place(&there)),
                     fix,
                 );
             }
             _ => {
-                let message = format!("the shell finds {}, and the timers' units find {}", place(&here), place(&there));
+                let message =
+                    format!("this shell finds {}, but the timers' units find {}", place(&here), place(&there));
                 chart.warn("timers", &name, message, fix);
             }
         }
@@ -55,12 +56,12 @@ pub fn all(config: &Config, chart: &mut Chart) {
     let lacking: Vec<String> = envfile::lacking(config, &text).into_iter().filter(|n| n != "PATH").collect();
     let unset: Vec<String> = lacking.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
     if !unset.is_empty() {
-        let message = format!("this shell has {}, and the timers' units do not", unset.join(", "));
+        let message = format!("this shell has {}, but the timers' units do not", unset.join(", "));
         chart.warn("timers", "variables", message, format!("set them in {}, or name files instead", path.display()));
         same = false;
     }
     if same {
-        chart.ok("timers", "orch.env", format!("{}: units find the programs that this shell finds", path.display()));
+        chart.ok("timers", "orch.env", format!("{}: units find the same programs as this shell", path.display()));
     }
 }
 
@@ -77,9 +78,9 @@ pub fn repositories(call: &Invocation, config: &Config, chart: &mut Chart) {
                 &project.key,
                 REPOSITORY_FILE,
                 why,
-                "correct it on the default branch; until then nothing starts",
+                "fix it on the default branch; until then nothing starts",
             ),
-            None => chart.ok(&project.key, REPOSITORY_FILE, "counts as far as this configuration says nothing"),
+            None => chart.ok(&project.key, REPOSITORY_FILE, "supplies the keys that this configuration does not set"),
         }
     }
 }

@@ -31,27 +31,28 @@ pub fn all(project: &Project, mirror: &Mirror, tip: &Sha, chart: &mut Chart) {
         let bytes = mirror.read_file(tip, &path).map(Option::unwrap_or_default).map_err(|e| e.to_string());
         match bytes.and_then(|bytes| reach(&String::from_utf8_lossy(&bytes), &branch)) {
             Err(why) => {
-                chart.warn(area, NAME, format!("{path} can't be read: {why}"), "look at what it gives a task's branch")
+                chart.warn(area, NAME, format!("{path} can't be read: {why}"), "check what it gives a task's branch")
             }
-            Ok(None) => chart.ok(area, NAME, format!("{path} is not started by a task's branch")),
+            Ok(None) => chart.ok(area, NAME, format!("{path} does not run for a task's branch")),
             Ok(Some(found)) if found.is_empty() => {
-                chart.ok(area, NAME, format!("{path} gives a task's branch neither secrets nor writing rights"));
+                chart.ok(area, NAME, format!("{path} gives a task's branch neither secrets nor write permissions"));
             }
             Ok(Some(found)) => {
                 own_runner |= found.own_runner;
-                let message = format!("{path} runs a task's branch before it is judged, and gives it {}", found.text());
-                let fix = "keep secrets and `permissions` to workflows of the default branch, or in an environment with reviewers";
+                let message =
+                    format!("{path} runs a task's branch before orch judges it, and gives it {}", found.text());
+                let fix = "limit secrets and `permissions` to workflows of the default branch, or to an environment with reviewers";
                 chart.warn(area, NAME, message, fix);
             }
         }
     }
     let here = process::called(&RUNNERS);
     if !here.is_empty() {
-        let which = if own_runner { ", and a workflow asks for one" } else { "" };
+        let which = if own_runner { ", and a workflow uses one" } else { "" };
         let message = format!(
-            "{} runs here under this account{which}: what a branch starts there has all its rights",
+            "{} runs here under this account{which}: whatever a branch starts there has all rights of the account",
             here.join(", ")
         );
-        chart.fail(area, NAME, message, "run it under another account, or on another machine");
+        chart.fail(area, NAME, message, "run the runner under another account, or on another machine");
     }
 }

@@ -10,7 +10,7 @@ pub fn line() -> (String, Option<String>) {
     let Ok(probe) = Probe::here(scratch.path().to_owned()) else { return (OPEN.to_owned(), None) };
     let note = engine(&Policy::default(), &probe).err().map(|no| {
         format!(
-            "nothing holds agents on this machine: {}. To fix it: {}. Until then nothing starts",
+            "agents can't be confined on this machine: {}. To fix this: {}. Until then nothing starts",
             no.why, no.way_out
         )
     });
@@ -30,8 +30,8 @@ const fn network(apart: bool, passes: bool) -> &'static str {
     if apart && passes { INTERNET } else { OPEN }
 }
 
-const INTERNET: &str = "confine: {network: internet}           # agents and CI reach global addresses by HTTPS, no port of this machine; docs/security.md";
-const OPEN: &str = "confine: {network: open}               # a choice: agents and CI reach all that this account reaches; docs/security.md";
+const INTERNET: &str = "confine: {network: internet}           # agents and CI reach global addresses by HTTPS, but no port of this machine; docs/security.md";
+const OPEN: &str = "confine: {network: open}               # agents and CI reach everything that this account reaches; docs/security.md";
 const ROOT: &str =
     "\n# area_dir: /var/lib/orch-area           # the checkouts of runs, where their accounts must reach it (landlock)";
 

@@ -55,7 +55,7 @@ pub fn remove(text: &str, key: &str) -> Result<String, Reason> {
     let last = all.is_empty();
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let Some((at, "")) = value_after_head(&lines) else {
-        return Err("its projects are not one below the other".to_owned());
+        return Err("its projects are not on separate lines".to_owned());
     };
     let list = list(&lines, at);
     let dashes: Vec<usize> = (list.from..list.to).filter(|n| is_dash(lines[*n], list.indent)).collect();
@@ -88,7 +88,7 @@ fn document(text: &str) -> Result<Value, Reason> {
         return Ok(Value::Object(serde_json::Map::new()));
     }
     let read: Value = crate::yaml::from_str(text).map_err(|e| e.to_string())?;
-    if read.is_object() { Ok(read) } else { Err("it is no map of settings".to_owned()) }
+    if read.is_object() { Ok(read) } else { Err("it is not a map of settings".to_owned()) }
 }
 
 fn one(entry: &str) -> Result<Value, Reason> {
@@ -155,7 +155,7 @@ fn flow(lines: &[&str], head: usize, wanted: &Value) -> Result<String, Reason> {
     let text: String = lines.concat();
     let start: usize = lines.iter().take(head).map(|l| l.len()).sum::<usize>() + "projects:".len();
     let rest = text.get(start..).unwrap_or_default();
-    let (last, end) = closing(rest).ok_or("its projects are no list")?;
+    let (last, end) = closing(rest).ok_or("its projects are not a list")?;
     let part = |from: usize, to: usize| text.get(start + from..start + to).unwrap_or_default();
     let (head, between) = (text.get(..start + last).unwrap_or_default(), part(last, end));
     let comma = if head.ends_with([',', '[']) { "" } else { "," };
@@ -248,7 +248,7 @@ mod tests {
         for file in ["projects: &all\n  - key: A\nother: *all\n", "- a list\n", "projects: {key: A}\n", "a: [\n"] {
             assert!(add(file, ENTRY).is_err(), "{file}");
         }
-        assert!(remove("projects: [{key: A}]\n", "A").unwrap_err().contains("one below the other"));
+        assert!(remove("projects: [{key: A}]\n", "A").unwrap_err().contains("on separate lines"));
         let with_notes = "projects:\n  - key: A\n    # of a\n  # of b\n  - key: B\n";
         assert_eq!(remove(with_notes, "A").unwrap(), "projects:\n  # of b\n  - key: B\n");
         assert_eq!(remove(with_notes, "B").unwrap(), "projects:\n  - key: A\n    # of a\n  # of b\n");

@@ -36,7 +36,7 @@ pub fn write(config: &Config, done: &mut Done, notes: &mut Vec<String>) -> Resul
             let there = std::fs::read_to_string(&path).unwrap_or_default();
             let lacks = lacking(config, &there);
             if !lacks.is_empty() {
-                notes.push(format!("{} is kept, and does not set {}", path.display(), lacks.join(", ")));
+                notes.push(format!("{} is kept; it does not set {}", path.display(), lacks.join(", ")));
             }
             done.left.push(path);
             Ok(false)

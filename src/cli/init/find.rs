@@ -60,9 +60,9 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     let names: Vec<&str> = names.lines().collect();
     let Some(name) = chosen(&names) else {
         let why = match (&top, names.len()) {
-            (None, _) => format!("{} is in no git checkout", dir.display()),
+            (None, _) => format!("{} is not in a git checkout", dir.display()),
             (Some(top), 0) => format!("the checkout {} has no remote", top.display()),
-            (Some(_), _) => format!("none of the remotes {} is called origin", names.join(", ")),
+            (Some(_), _) => format!("none of the remotes {} is named origin", names.join(", ")),
         };
         return Err(Failure::usage(why).hint(
             "run it in a checkout whose remote `origin` is the repository to work on: `git remote add origin URL`",
@@ -72,7 +72,9 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     let url = ask(&["remote", "get-url", name]).unwrap_or_default();
     let remote = plain(&url, top.as_deref().unwrap_or(dir));
     if remote != url && url.contains('@') {
-        notes.push("the remote's URL held a credential: it was left out; name it under git.credential".to_owned());
+        notes.push(
+            "the remote's URL contained a credential, which was left out; name it under git.credential".to_owned(),
+        );
     }
     let branch = ask(&["symbolic-ref", "--short", &format!("refs/remotes/{name}/HEAD")])
         .and_then(|b| b.strip_prefix(&format!("{name}/")).map(str::to_owned));
@@ -95,18 +97,16 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
         tests.map_or(Ci::None, Ci::Command)
     };
     match &ci {
-        Ci::None => {
-            notes.push("nothing was found that tests the program, so no CI is written: name ci.command".to_owned())
-        }
+        Ci::None => notes.push("no test command was found, so no CI is written: set ci.command".to_owned()),
         Ci::UnknownContexts => notes.push(format!(
-            "which CI statuses must be green could not be read: set {} and ask `orch doctor`, then name ci.contexts",
+            "the required CI statuses could not be read: set {} and run `orch doctor`, then set ci.contexts",
             address::variable(&forge).unwrap_or_default()
         )),
         Ci::Command(_) | Ci::Contexts(_) => {}
     }
     let claude = which::which("claude").ok();
     if is_absent(&remote) {
-        notes.push(format!("{remote} is not there: make the repository, and push a first commit"));
+        notes.push(format!("{remote} does not exist: create the repository, and push a first commit"));
     }
     if toolbox::find("gitleaks").is_none() {
         notes.push(
@@ -166,10 +166,8 @@ impl Found {
         }
         self.notes.extend(match (&self.ci, unread) {
             (_, Some(why)) => Some(format!("no setup and no CI is written: {why}")),
-            (Ci::None, None) => {
-                Some("nothing was found that tests the program, so no CI is written: name ci.command".to_owned())
-            }
-            (Ci::UnknownContexts, None) => Some("name in ci.contexts which CI statuses must be green".to_owned()),
+            (Ci::None, None) => Some("no test command was found, so no CI is written: set ci.command".to_owned()),
+            (Ci::UnknownContexts, None) => Some("list the required CI statuses in ci.contexts".to_owned()),
             (Ci::Command(_) | Ci::Contexts(_), None) => None,
         });
     }

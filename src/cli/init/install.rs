@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The beginning of the comment about a removed project.
-const GONE: &str = "# taken out by `orch project remove`: ";
+const GONE: &str = "# removed by `orch project remove`: ";
 /// How long to wait for another `init` that is using the file.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The highest number appended to a name that is taken.
@@ -266,7 +266,7 @@ fn configured_project(projects: &[Project], found: &Found) -> Option<Outcome> {
     if let Some(whole) = same().find(|p| p.paths.is_empty()) {
         let note = paths.first().map(|part| {
             format!(
-                "{} works on the whole repository; give it `paths` first to make {part} a project of its own",
+                "{} covers the whole repository; give it `paths` first to make {part} a separate project",
                 whole.key
             )
         });
@@ -278,7 +278,7 @@ fn configured_project(projects: &[Project], found: &Found) -> Option<Outcome> {
     }
     let part = same().next().filter(|_| paths.is_empty())?;
     let note =
-        format!("{} has parts of this repository ({}); run it in a folder of its own", part.key, part.paths.join(", "));
+        format!("{} covers parts of this repository ({}); run it in another folder", part.key, part.paths.join(", "));
     Some(there(part, Some(note)))
 }
 

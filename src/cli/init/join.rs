@@ -40,7 +40,7 @@ pub fn checkout(
     let top = locate::top(dir).unwrap_or(dir);
     if let Err(why) = writable(top) {
         return Err(Failure::new(Exit::Broken, format!("{} can't be written: {why}", top.display()))
-            .hint("nothing was changed; give this account the right to write .gitleaks.toml there"));
+            .hint("nothing was changed; make .gitleaks.toml writable there for this account"));
     }
     let was = install::removed(place, &found);
     if let Some(key) = was.as_ref().filter(|_| args.systemd && args.key.is_none() && !args.yes && !ask::is_person(call))
@@ -70,7 +70,7 @@ pub fn checkout(
             if let Some(was) = &was {
                 summary
                     .notes
-                    .push(format!("{was} was removed from this installation before, and is in it again as {is}"));
+                    .push(format!("{was} was removed from this installation earlier; it is added again as {is}"));
             }
             summary.notes.extend(try_base::kept(&tried, &place.file, &is));
             summary.notes.extend(found.runtime_note(&place.file, &summary.done.written));
@@ -95,9 +95,7 @@ fn stays_out(call: &Invocation, place: &Place, key: &str, summary: &mut Summary)
     let why = format!("{key} was removed from {} and stays out", place.file.display());
     let way = "`orch init` in this checkout adds it again";
     if install::is_empty(call, place)? {
-        return Err(
-            Failure::refused(format!("{why}, and there is no other project that timers could work on")).hint(way)
-        );
+        return Err(Failure::refused(format!("{why}, and there is no other project for the timers")).hint(way));
     }
     summary.notes.push(format!("{why}: {way}"));
     Ok(())
@@ -192,7 +190,7 @@ fn of_url(call: &Invocation, url: &str, trying: &Trying) -> Found {
     let root = if trying.reads(call, url) {
         try_base::root_of(&found).map_err(|e| format!("the default branch can't be read: {e:#}"))
     } else {
-        Err("there is no checkout here to find them in; `--try` reads the default branch".to_owned())
+        Err("there is no checkout here to detect them in; `--try` reads the default branch".to_owned())
     };
     found.read(root);
     found
@@ -217,6 +215,6 @@ pub fn prefix(text: &str) -> Result<String, Failure> {
     match Key::parse(&format!("{key}-1")) {
         Ok(_) => Ok(key),
         Err(_) => Err(Failure::usage(format!("{text:?} can't begin work-item keys"))
-            .hint("a letter first, then letters and digits, ten at most: `--key SHOP`")),
+            .hint("use a letter, then at most nine letters or digits: `--key SHOP`")),
     }
 }

@@ -20,7 +20,7 @@ pub fn create(call: &Invocation, file: &Path, summary: &mut Summary) {
     for project in config.projects.iter().filter(wanted) {
         match projects::plain_board(&config, project).and_then(|board| Ok(board.prepare()?)) {
             Ok(labels) => summary.labels.extend(labels),
-            Err(e) => summary.notes.push(format!("the labels of {} could not be made: {e:#}", project.key)),
+            Err(e) => summary.notes.push(format!("the labels of {} could not be created: {e:#}", project.key)),
         }
     }
 }

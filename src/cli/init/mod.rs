@@ -30,8 +30,8 @@ use std::path::{Path, PathBuf};
 
 const CONFIG: &str = include_str!("orch.yaml");
 const GITLEAKS: &str =
-    "# The secret scan's configuration, read from the default branch: commit it. The built-in rules, nothing allowed;
-# single findings are waived in orch.yaml (security.allow), where a branch can't reach.
+    "# The secret scan's configuration, read from the default branch: commit it. It uses the built-in rules and allows
+# nothing. Waive single findings in orch.yaml (security.allow), which no branch can change.
 [extend]
 useDefault = true
 ";
@@ -98,19 +98,25 @@ pub(super) fn config(found: &Found, state_dir: &str) -> String {
     };
     let forge = forge::proposal(&found.forge, &quoted);
     let ci = match &found.ci {
-        Ci::Command(argv) => format!("    ci: {{command: {}}}          # run on each new head; exit 0 is green", list(argv)),
+        Ci::Command(argv) => {
+            format!("    ci: {{command: {}}}          # run on each new head; exit 0 is green", list(argv))
+        }
         Ci::Contexts(names) => {
             let seen = match names.iter().any(|name| is_of_push(name)) {
-                true => "seen on a push: name what a pull request gets; each must be green",
+                true => "seen on a push: name those of a pull request; each must be green",
                 false => "seen on recent commits; each must be green",
             };
             format!("    ci: {{contexts: {}}}          # {seen}", list(names))
         }
         Ci::UnknownContexts => {
-            "    ci: {required: false}              # name the statuses that must be green: contexts: [ci/test]".to_owned()
+            "    ci: {required: false}              # name the statuses that must be green: contexts: [ci/test]"
+                .to_owned()
         }
         Ci::None if found.failed.ci.is_some() => found.failed.ci_line(),
-        Ci::None => "    # ci: {command: [\"./ci.sh\"]}       # nothing was found that tests the program; without it CI does not apply".to_owned(),
+        Ci::None => {
+            "    # ci: {command: [\"./ci.sh\"]}       # no test command was found; without one, CI does not apply"
+                .to_owned()
+        }
     };
     let setup = match &found.setup {
         Some(argv) => {

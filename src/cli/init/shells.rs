@@ -76,7 +76,7 @@ pub fn offered() -> Option<(Places, String)> {
 pub fn install(places: &Places, done: &mut Done) -> Result<Option<String>, Failure> {
     let lacking = places.lacking();
     for (shell, path) in &lacking {
-        let script = complete::script(shell).with_context(|| format!("making the script of {shell}"))?;
+        let script = complete::script(shell).with_context(|| format!("creating the script of {shell}"))?;
         done.put(path, &String::from_utf8_lossy(&script))?;
     }
     if places.pages().join("orch.1").symlink_metadata().is_err() {

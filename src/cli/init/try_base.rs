@@ -61,7 +61,7 @@ fn comment(text: &str) -> String {
 }
 
 /// What a person can do about a host that the run's network refuses.
-const NO_WAY_OUT: &str = "what the run needs of the network was refused: list its hosts in confine.hosts with confine.network: hosts, or set confine.network: open (docs/security.md)";
+const NO_WAY_OUT: &str = "the run's network access was refused: list its hosts in confine.hosts with confine.network: hosts, or set confine.network: open (docs/security.md)";
 
 /// How a try of the proposals ended.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ pub fn play(found: &mut Found) -> Tried {
     let trial = match on_the_base(found) {
         Ok(trial) => trial,
         Err(e) => {
-            tried.line = Some(comment(&format!("not tried: {e:#}")));
+            tried.line = Some(comment(&format!("not checked: {e:#}")));
             return tried;
         }
     };
@@ -141,7 +141,7 @@ fn take_out(found: &mut Found, tried: &Tried, why: &str) {
     }
     let ci_why = match (tried.ci, tried.setup) {
         (Came::Failed, _) => why.to_owned(),
-        (Came::Untried, Came::Failed) => "not tried: its setup failed".to_owned(),
+        (Came::Untried, Came::Failed) => "not run: its setup failed".to_owned(),
         (Came::Passed | Came::Untried | Came::None, _) => return,
     };
     if let Some(argv) = command(found).cloned() {
@@ -190,7 +190,7 @@ fn in_scratch<T>(found: &Found, todo: &dyn Fn(&mut Ctx, &Project) -> Result<T>) 
 /// Stores what passed; returns a note where that fails, which only costs another try.
 pub fn kept(tried: &Tried, file: &Path, key: &str) -> Option<String> {
     let e = keep(tried, file, key).err()?;
-    Some(format!("that they passed can't be kept: {e:#}; the first task tries them again"))
+    Some(format!("the result can't be stored: {e:#}; the first task runs them again"))
 }
 
 /// Stores what passed as the verdict of its commit, under the configuration as written.
@@ -238,10 +238,7 @@ mod tests {
         let mut both = found();
         take_out(&mut both, &came(Came::Failed, Came::Untried), "failed");
         let text = super::super::config(&both, "/s");
-        assert!(
-            text.contains("\n    # worktree: {setup:") && text.contains("# not tried: its setup failed\n"),
-            "{text}"
-        );
+        assert!(text.contains("\n    # worktree: {setup:") && text.contains("# not run: its setup failed\n"), "{text}");
         let mut none = found();
         take_out(&mut none, &came(Came::Untried, Came::Untried), "failed");
         assert_eq!(none.failed, Failed::default(), "what was not tried is proposed as it is");

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 /// Whether the proposals are tried (ORD-2).
 #[derive(Debug, clap::Args)]
 pub struct Trying {
-    /// Try the proposed setup and CI on the remote's default branch; exit 1 where they don't pass
+    /// Run the proposed setup and CI on the remote's default branch; exit 1 if they fail
     #[arg(long = "try", conflicts_with = "no_try")]
     try_them: bool,
-    /// Write the proposals untried
+    /// Write the proposed setup and CI without running them
     #[arg(long)]
     no_try: bool,
 }
@@ -46,7 +46,7 @@ impl Trying {
                 call.out.line(format!("{key}: {}", words.join(" ")));
             }
         }
-        ask::yes(call, yes, "try them now in a clone of the default branch?")
+        ask::yes(call, yes, "run them now in a clone of the default branch?")
     }
 
     /// Whether to read the default branch of a repository without a checkout here, to propose how to test it (ORD-2).
@@ -67,7 +67,7 @@ impl Trying {
 pub fn lines(tried: &Tried) -> Vec<String> {
     let one = |name: &str, came: Came| match came {
         Came::Passed => Some(format!("tried  {name} passed")),
-        Came::Failed => Some(format!("tried  {name} failed, and is written as a comment")),
+        Came::Failed => Some(format!("tried  {name} failed; it is written as a comment")),
         Came::Untried | Came::None => None,
     };
     let line = tried.line.as_ref().map(|l| format!("       {l}"));

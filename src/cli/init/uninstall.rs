@@ -86,7 +86,7 @@ fn remove_units(file: &Path, user: bool, prefix: Option<&Path>, alive: bool, gon
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
         Err(e) => {
             return Err(Failure::new(Exit::Broken, format!("the units in {} can't be read: {e}", folder.display()))
-                .hint("give this account the rights to that folder, then: orch init --uninstall"));
+                .hint("give this account access to that folder, then: orch init --uninstall"));
         }
     };
     let mut stems: Vec<String> = Vec::new();
@@ -121,7 +121,7 @@ fn remove_units(file: &Path, user: bool, prefix: Option<&Path>, alive: bool, gon
         note_failure(executor::manage("systemctl", &as_words(&words)), gone);
     } else {
         let option = if user { "--user " } else { "" };
-        gone.next.push(format!("where a manager runs: systemctl {option}stop {}", timers.join(" ")));
+        gone.next.push(format!("where a systemd manager runs: systemctl {option}stop {}", timers.join(" ")));
         gone.next.push(format!("systemctl {option}daemon-reload"));
     }
     if user {
@@ -158,11 +158,11 @@ fn lingering(folder: &Path, alive: bool, gone: &mut Gone) {
         return;
     }
     if alive {
-        return gone.next.push(format!("once the runs under way have ended: loginctl disable-linger {name}"));
+        return gone.next.push(format!("after the current runs have ended: loginctl disable-linger {name}"));
     }
     match executor::manage("loginctl", &["disable-linger", &name]) {
         Ok(()) => {
-            gone.notes.push(format!("{name} lingers no more; `loginctl enable-linger` if something else needs it"))
+            gone.notes.push(format!("lingering of {name} is off; `loginctl enable-linger` if something else needs it"))
         }
         Err(_) => gone.next.push(format!("loginctl disable-linger {name}")),
     }
@@ -183,7 +183,7 @@ fn environment(file: &Path, prefix: Option<&Path>, gone: &mut Gone) -> Result<()
     if envfile::is_unchanged(&text) {
         gone.delete(&path)?;
     } else if !gone.removed.is_empty() {
-        gone.notes.push(format!("{} was changed by somebody: it stays", path.display()));
+        gone.notes.push(format!("{} was changed by somebody, so it stays", path.display()));
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ pub fn writable(folder: &Path) -> Result<(), Failure> {
             Exit::Broken,
             format!("units can't be written to {}: {}: {why}", folder.display(), first.display()),
         )
-        .hint("nothing was changed; give this account the rights there, or use --user or --prefix DIR")
+        .hint("nothing was changed; give this account write access there, or use --user or --prefix DIR")
     })
 }
 
@@ -115,7 +115,7 @@ pub fn write(
 ) -> Result<(), Failure> {
     if !user && config.state_dir != Path::new(STATE) {
         crate::adapters::sentinel::make_dirs(&config.state_dir)
-            .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+            .with_context(|| format!("creating the state directory {}", config.state_dir.display()))?;
     }
     // Nothing is written unless all of them could be.
     let services = SERVICES.iter().map(|(kind, text)| Ok((names.name(kind), service(text, user, program, config)?)));
@@ -146,9 +146,9 @@ pub fn install(config: &Config, user: bool, prefix: Option<&Path>, summary: &mut
     write(&folder, user, &program, config, &names, &mut summary.done)?;
     let manager = if user { "--user " } else { "" };
     if !is_running(user) {
-        summary
-            .notes
-            .push("no manager is running here: the units are written, and take effect where one does".to_owned());
+        summary.notes.push(
+            "no systemd manager is running here: the units are written, and take effect once one runs".to_owned(),
+        );
     }
     if let Some(prefix) = prefix {
         summary.notes.push(format!(
@@ -162,7 +162,7 @@ pub fn install(config: &Config, user: bool, prefix: Option<&Path>, summary: &mut
         summary.next.push("loginctl enable-linger      # else everything ends when you log out".to_owned());
     } else {
         summary.notes.push(
-            "steps and agents of system units run as root; `--user` under an account of their own is safer".to_owned(),
+            "steps and agents of system units run as root; `--user` under a separate account is safer".to_owned(),
         );
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! `analysis_complete`: the analyst's files exist. `analysis_approved`: a person (or autoApprove) accepts them.
 
 use super::Facts;
-use crate::model::decision::{Answer, Gate, Need};
+use crate::model::decision::{Answer, Need};
+use crate::model::gate::Gate;
 use crate::model::task::Waiting;
 
 /// The four files, from one run that ended successfully.

@@ -1,7 +1,8 @@
 //! `architecture_done`: at least one decision record whose status is in its list.
 
 use super::Facts;
-use crate::model::decision::{Answer, Gate};
+use crate::model::decision::Answer;
+use crate::model::gate::Gate;
 
 /// The row that the run's finalizing recorded, or one more run.
 pub fn done(f: &Facts<'_>) -> Answer {

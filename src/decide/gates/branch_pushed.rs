@@ -2,7 +2,8 @@
 
 use super::Facts;
 use super::verdict::{Judged, Reading, Verdict};
-use crate::model::decision::{Answer, Gate};
+use crate::model::decision::Answer;
+use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use std::collections::BTreeSet;
 

@@ -1,8 +1,9 @@
 //! `ci_green`: the project's CI passes on exactly this code.
 
 use super::Facts;
-use crate::model::decision::{Answer, Gate};
+use crate::model::decision::Answer;
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Gate;
 use crate::model::policy::CiSource;
 use crate::model::stage::JobKind;
 use crate::model::task::EvidenceVerdict;
@@ -11,7 +12,7 @@ use crate::model::view::TaskView;
 /// Whether CI is red again in a stay in which a person had it rerun: what follows has its own budget (ORD-1).
 pub fn asked_again(view: &TaskView) -> bool {
     let mut rows = view.evidence.iter().rev();
-    let mut of_stay = rows.by_ref().filter(|e| e.gate == Gate::CiGreen.as_str() && e.epoch == view.task.epoch);
+    let mut of_stay = rows.by_ref().filter(|e| e.subject == Gate::CiGreen && e.epoch == view.task.epoch);
     let red = of_stay.next().is_some_and(|e| e.verdict == EvidenceVerdict::Fail);
     red && of_stay.any(|e| e.verdict == EvidenceVerdict::Missing && e.detail == EvidenceDetail::Again)
 }

@@ -2,14 +2,15 @@
 //! lands. A failed build is red CI on that head.
 
 use super::Facts;
-use crate::model::decision::{Answer, Gate, Need};
+use crate::model::decision::{Answer, Need};
+use crate::model::gate::Gate;
 use crate::model::stage::JobKind;
 use crate::model::task::Evidence;
 
 /// The build of the head, in whichever stay it was made: the same commit is not built twice.
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.deploy_build {
-        return Answer::Pass { why: "not applicable: deploy.build is not declared".to_owned() };
+        return Answer::Pass { why: "not applicable: deploy.build is not configured".to_owned() };
     }
     f.by_job(Gate::DeployBuild, JobKind::Build, newest(f))
 }
@@ -18,8 +19,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
 /// does not.
 pub fn newest<'f>(f: &Facts<'f>) -> Option<&'f Evidence> {
     let head = f.view.task.head_sha.as_ref()?;
-    let gate = Gate::DeployBuild.as_str();
-    f.view.evidence.iter().rev().find(|e| e.gate == gate && e.sha == *head)
+    f.view.evidence.iter().rev().find(|e| e.subject == Gate::DeployBuild && e.sha == *head)
 }
 
 /// Which gate a job of kind `build` serves now; `None`: nobody needs it any more.

@@ -2,11 +2,13 @@
 
 use super::{ENTERING_DEPLOY, Facts, MAX_TOOL_ERRORS, back_off, evaluate};
 use crate::decide::awaits;
-use crate::model::decision::{Answer, Gate, Need, Procedure};
+use crate::model::decision::{Answer, Need, Procedure};
 use crate::model::deploy::{DeployEnd, DeployResult};
+use crate::model::finding::{Finding, Origin};
+use crate::model::gate::Gate;
 use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus};
-use crate::model::task::{Deploy, DeployState, Finding, NewJob, Waiting};
+use crate::model::task::{Deploy, DeployState, NewJob, Waiting};
 
 /// Phase A waits for the person; phase B opens, lands and starts; phase C settles. Each reads its state from the rows.
 pub fn gate(f: &Facts<'_>) -> Answer {
@@ -20,7 +22,7 @@ fn opening(f: &Facts<'_>) -> Answer {
     let task = &f.view.task;
     // The person who releases it first sees what decides the meaning of CI (BND-5).
     if f.inputs().is_none() {
-        return effect(Procedure::VerdictInputs, "what decides the meaning of CI has to be listed for this head");
+        return effect(Procedure::VerdictInputs, "the changes to what CI means have yet to be listed for this head");
     }
     if f.project.confirm_deploy && task.released != Some(Waiting::ConfirmDeploy) {
         let note = f.project.runs_landed_code().map(|t| format!("; {t}")).unwrap_or_default();
@@ -57,13 +59,13 @@ fn under_way(f: &Facts<'_>, d: &Deploy) -> Answer {
         }
         DeployState::Initiated => match awaits::waits(f.view) {
             Some((why, until)) => wait(Rule::Forge, why, Some(until)),
-            None => effect(Procedure::Land, "the deploy is initiated and not merged yet"),
+            None => effect(Procedure::Land, "the deploy has begun, but is not merged yet"),
         },
         DeployState::Landed => match &f.view.freeze {
             Some(freeze) => wait(Rule::Freeze, format!("{} is frozen: {}", freeze.repo, freeze.reason), None),
             None => start_command(f, d),
         },
-        DeployState::Started => job(f, JobKind::DeployFinalizer, d, "the deploy's result has to be found", 0),
+        DeployState::Started => job(f, JobKind::DeployFinalizer, d, "the deploy's result has yet to be found", 0),
         DeployState::Settled => result(d),
         DeployState::Withdrawn => opening(f),
     }
@@ -79,7 +81,7 @@ fn start_command(f: &Facts<'_>, d: &Deploy) -> Answer {
     let (_, lost) = f.failures(JobKind::Deploy);
     let n = i64::try_from(failed.len()).unwrap_or(0);
     let wait = if n > 0 { back_off(5000, n, d.task_id.0) } else { lost.min(1) * 1000 };
-    job(f, JobKind::Deploy, d, "the merged revision has to be deployed", wait)
+    job(f, JobKind::Deploy, d, "the merged revision has yet to be deployed", wait)
 }
 
 fn result(d: &Deploy) -> Answer {
@@ -89,7 +91,7 @@ fn result(d: &Deploy) -> Answer {
     match end {
         DeployEnd::Success => Answer::Pass { why },
         DeployEnd::FailedSafe => {
-            Answer::Fail { findings: vec![Finding { source: "deploy".to_owned(), text: log }], why, squash: false }
+            Answer::Fail { findings: vec![Finding { source: Origin::Deploy, text: log }], why, squash: false }
         }
         DeployEnd::FailedUnknown => Answer::Stuck { why, freeze: true },
     }

@@ -1,7 +1,8 @@
 //! `staging_image_fresh` (SHIP-4): staging runs this very head, built once if it does not.
 
 use super::Facts;
-use crate::model::decision::{Answer, Gate};
+use crate::model::decision::Answer;
+use crate::model::gate::Gate;
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{Evidence, EvidenceVerdict};
 
@@ -9,7 +10,7 @@ use crate::model::task::{Evidence, EvidenceVerdict};
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.freshness {
         return Answer::Pass {
-            why: "not applicable: staging.revision is not declared or the switch is off".to_owned(),
+            why: "not applicable: staging.revision is not configured, or the switch is off".to_owned(),
         };
     }
     let head = f.view.task.head_sha.as_ref();

@@ -1,8 +1,9 @@
 //! `branch_mergeable` (SHIP-2): what lands is exactly what was tested.
 
 use super::{Facts, ci_green, verdict};
-use crate::model::decision::{Answer, Gate, Need, Procedure};
+use crate::model::decision::{Answer, Need, Procedure};
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::report::Rule;
 use crate::model::stage::Stage;
@@ -12,7 +13,7 @@ use crate::model::task::EvidenceVerdict;
 pub fn gate(f: &Facts<'_>) -> Answer {
     let task = &f.view.task;
     if let Some(other) = &f.view.undeployed {
-        return wait(Rule::LandedNotDeployed, format!("{other} is in the default branch and not deployed yet"));
+        return wait(Rule::LandedNotDeployed, format!("{other} is in the default branch, but not deployed yet"));
     }
     let lease = f.view.lease.as_ref();
     if let Some(other) = lease.and_then(|l| l.task_id).filter(|t| *t != task.id) {
@@ -29,7 +30,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
     let why = match row.and_then(verdict) {
         None => {
             return Answer::Undecided {
-                why: "the branch has to be brought up to the default branch under the merge lease".to_owned(),
+                why: "the branch has yet to be updated to the default branch under the merge lease".to_owned(),
                 need: Need::Procedure(Procedure::MergeGate),
             };
         }
@@ -57,9 +58,8 @@ pub fn released_on(f: &Facts<'_>) -> Option<Sha> {
     if task.stage != Stage::Deploy {
         return None;
     }
-    let gate = Gate::BranchMergeable.as_str();
     let passed = f.view.evidence.iter().rev().find(|e| {
-        e.gate == gate
+        e.subject == Gate::BranchMergeable
             && e.attempt == task.attempt
             && task.head_sha.as_ref() == Some(&e.sha)
             && e.verdict == EvidenceVerdict::Pass
@@ -90,7 +90,10 @@ pub fn certificate(f: &Facts<'_>) -> Option<(Stage, String)> {
                 return Some((stage, format!("{gate} is not positive: {}", e.why)));
             }
             Some(e) if !f.holds(e) => {
-                return Some((stage, format!("{gate} was given for {}, and the code changed since", e.sha.short())));
+                return Some((
+                    stage,
+                    format!("{gate} was given for {}, but the code has changed since", e.sha.short()),
+                ));
             }
             Some(_) => {}
         }

@@ -19,13 +19,15 @@ pub mod tests_verdict;
 pub mod verdict;
 
 use super::again;
-use crate::model::decision::{APPROVED, Answer, CARRY, Gate, INPUTS, Need};
+use crate::model::decision::{Answer, Need};
 use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::finding::{Finding, Origin};
+use crate::model::gate::{Gate, Subject};
 use crate::model::ids::Sha;
 use crate::model::inputs::Input;
 use crate::model::policy::{Policy, ProjectPolicy};
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{Cause, Evidence, EvidenceVerdict, Finding, Job, NewJob};
+use crate::model::task::{Cause, Evidence, EvidenceVerdict, Job, NewJob};
 use crate::model::view::TaskView;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,7 +102,7 @@ pub fn said_again(rows: &[Evidence], attempt: i64) -> Vec<&Evidence> {
         Gate::StagingStatus,
         Gate::SecurityGate,
     ];
-    let newest = |gate: Gate| rows.iter().rev().find(|r| r.gate == gate.as_str() && r.attempt == attempt);
+    let newest = |gate: Gate| rows.iter().rev().find(|r| r.subject == gate && r.attempt == attempt);
     GATES.into_iter().filter_map(newest).filter(|r| r.verdict == EvidenceVerdict::Pass).collect()
 }
 
@@ -108,14 +110,14 @@ impl Facts<'_> {
     /// The newest row of a gate in this stay in the stage: an older one is stale (PIPE-4).
     fn fresh(&self, gate: Gate) -> Option<&Evidence> {
         let epoch = self.view.task.epoch;
-        self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.epoch == epoch)
+        self.view.evidence.iter().rev().find(|e| e.subject == gate && e.epoch == epoch)
     }
 
     /// The newest row of a gate on the head's code tree, in whichever stay it was made: the same code is not judged
     /// twice.
     fn on_head(&self, gate: Gate) -> Option<&Evidence> {
         let tree = self.view.task.head_tree.as_deref()?;
-        self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.code_tree == tree)
+        self.view.evidence.iter().rev().find(|e| e.subject == gate && e.code_tree == tree)
     }
 
     /// The verdict inputs of the head's code; `None`: nobody has listed them yet, or the list can't be read (BND-5).
@@ -126,7 +128,7 @@ impl Facts<'_> {
     /// Why the approval of the analysis no longer counts: a document changed since (BND-5). `None`: it counts, or none
     /// was given.
     pub fn stale_approval(&self) -> Option<String> {
-        let newest = self.view.evidence.iter().rev().find(|e| e.gate == APPROVED)?;
+        let newest = self.view.evidence.iter().rev().find(|e| e.subject == Subject::Approved)?;
         let stale = newest.verdict == EvidenceVerdict::Missing && self.project.stages.contains(&Stage::Analysis);
         stale.then(|| newest.why.clone())
     }
@@ -142,7 +144,7 @@ impl Facts<'_> {
                 return true;
             }
             at += 1;
-            for c in self.view.evidence.iter().filter(|e| e.gate == CARRY) {
+            for c in self.view.evidence.iter().filter(|e| e.subject == Subject::Carry) {
                 if let Some(Carry::Update { from_sha, equal: true, .. }) = c.detail.carry()
                     && from_sha.as_str() == sha
                     && !reached.contains(&c.sha.as_str())
@@ -158,13 +160,13 @@ impl Facts<'_> {
     fn left_out(&self) -> bool {
         let head = self.view.task.head_sha.as_ref();
         let said = |e: &Evidence| matches!(e.detail.carry(), Some(Carry::Update { left_out: true, .. }));
-        self.view.evidence.iter().any(|e| e.gate == CARRY && Some(&e.sha) == head && said(e))
+        self.view.evidence.iter().any(|e| e.subject == Subject::Carry && Some(&e.sha) == head && said(e))
     }
 
     /// The newest row of a gate in this attempt.
     fn of_attempt(&self, gate: Gate) -> Option<&Evidence> {
         let attempt = self.view.task.attempt;
-        self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.attempt == attempt)
+        self.view.evidence.iter().rev().find(|e| e.subject == gate && e.attempt == attempt)
     }
 
     /// Whether a verdict still holds for the head (RULE-4): the same code, or code that differs only by `orch`'s own
@@ -178,7 +180,7 @@ impl Facts<'_> {
                 return true;
             }
             at += 1;
-            for c in self.view.evidence.iter().filter(|e| e.gate == CARRY) {
+            for c in self.view.evidence.iter().filter(|e| e.subject == Subject::Carry) {
                 let carries = c.detail.carry().is_some_and(|carry| carry.holds() && carry.from() == tree);
                 if carries && !reached.contains(&c.code_tree.as_str()) {
                     reached.push(&c.code_tree);
@@ -228,7 +230,7 @@ impl Facts<'_> {
                 Cause::Lost => format!("the supervisors of {n} runs of the {agent} vanished: {said}"),
                 Cause::HeadMoved => format!("the branch moved on the remote under {n} runs of the {agent}: {said}"),
                 Cause::PushRefused | Cause::Outage | Cause::TakenBack | Cause::Environment | Cause::BaseFirst => {
-                    format!("{n} runs of the {agent} ended so: {said}")
+                    format!("{n} runs of the {agent} ended like this: {said}")
                 }
             };
             return Answer::Stuck { why, freeze: false };
@@ -240,7 +242,7 @@ impl Facts<'_> {
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
         let why = reason
             .clone()
-            .map_or_else(|| format!("the {agent} has yet to work"), |r| format!("the {agent} works again: {r}"));
+            .map_or_else(|| format!("the {agent} has not run yet"), |r| format!("the {agent} works again: {r}"));
         let job =
             NewJob { kind: JobKind::Agent, agent: Some(agent), subject: task.head_sha.clone(), available_at, reason };
         Answer::Undecided { why, need: Need::Job(job) }
@@ -258,12 +260,12 @@ impl Facts<'_> {
         let why = match review {
             Some(row) if row.verdict == EvidenceVerdict::Pass && self.holds(row) => return answer,
             Some(row) if row.verdict == EvidenceVerdict::Pass => {
-                format!("{gate} is positive, but the review was of {}, and the code changed since", row.sha.short())
+                format!("{gate} is positive, but the review was of {}, and the code has changed since", row.sha.short())
             }
             Some(_) | None => format!("{gate} is positive, but no review approves this code"),
         };
         match self.came_back(gate) {
-            Some(times) => Answer::Stuck { why: format!("{why}; so it went {times} times"), freeze: false },
+            Some(times) => Answer::Stuck { why: format!("{why}; this happened {times} times"), freeze: false },
             None => Answer::Stale { to: Stage::Review, why },
         }
     }
@@ -271,7 +273,7 @@ impl Facts<'_> {
     /// How often a judge's own changes have sent the task back to review, once that reached its maximum (RULE-48). A
     /// verdict that a retry carried into a new stay may go round again.
     fn came_back(&self, gate: Gate) -> Option<usize> {
-        let of_gate = |e: &&Evidence| e.gate == gate.as_str() && e.attempt == self.view.task.attempt;
+        let of_gate = |e: &&Evidence| e.subject == gate && e.attempt == self.view.task.attempt;
         let epoch = self.view.task.epoch;
         let runs: BTreeSet<_> = self.view.evidence.iter().filter(of_gate).filter_map(|e| e.run_id).collect();
         let now = self.fresh(gate)?.run_id?;
@@ -290,7 +292,7 @@ impl Facts<'_> {
             .evidence
             .iter()
             .filter(|e| {
-                e.gate == gate.as_str()
+                e.subject == gate
                     && e.epoch == task.epoch
                     && Some(e.code_tree.as_str()) == task.head_tree.as_deref()
                     && e.verdict == EvidenceVerdict::ToolError
@@ -299,10 +301,7 @@ impl Facts<'_> {
         let last = errors.last().map(|e| e.why.clone());
         if errors.len() >= MAX_TOOL_ERRORS {
             let why = last.unwrap_or_default();
-            return Answer::Stuck {
-                why: format!("{gate} could not look {} times: {why}", errors.len()),
-                freeze: false,
-            };
+            return Answer::Stuck { why: format!("{gate} could not run {} times: {why}", errors.len()), freeze: false };
         }
         let (spent, lost) = self.failures(kind);
         if spent + lost >= MAX_LOST_JOBS {
@@ -315,7 +314,7 @@ impl Facts<'_> {
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
         let why = last
             .clone()
-            .map_or_else(|| format!("{kind} has yet to look at the head"), |w| format!("{kind} looks again: {w}"));
+            .map_or_else(|| format!("{kind} has not checked the head yet"), |w| format!("{kind} looks again: {w}"));
         let job = NewJob { kind, agent: None, subject: task.head_sha.clone(), available_at, reason: last };
         Answer::Undecided { why, need: Need::Job(job) }
     }
@@ -323,7 +322,7 @@ impl Facts<'_> {
 
 /// The contents that a person last approved, by path below the work item's folder.
 pub fn approved_blobs(rows: &[Evidence]) -> BTreeMap<String, Sha> {
-    let newest = rows.iter().rev().find(|e| e.gate == APPROVED);
+    let newest = rows.iter().rev().find(|e| e.subject == Subject::Approved);
     match newest.map(|e| &e.detail) {
         Some(EvidenceDetail::Approved { blobs }) => blobs.clone(),
         Some(_) | None => BTreeMap::new(),
@@ -332,7 +331,7 @@ pub fn approved_blobs(rows: &[Evidence]) -> BTreeMap<String, Sha> {
 
 /// The verdict inputs that were listed for a code tree.
 pub fn inputs_of(rows: &[Evidence], tree: &str) -> Option<Vec<Input>> {
-    let row = rows.iter().rev().find(|e| e.gate == INPUTS && e.code_tree == tree)?;
+    let row = rows.iter().rev().find(|e| e.subject == Subject::Inputs && e.code_tree == tree)?;
     if let EvidenceDetail::Inputs { inputs, .. } = &row.detail { Some(inputs.clone()) } else { None }
 }
 
@@ -361,7 +360,10 @@ fn verdict(row: &Evidence) -> Option<Answer> {
 /// What a negative row hands to the developer; its sentence where it contains no readable findings.
 pub fn findings(row: &Evidence) -> Vec<Finding> {
     match row.detail.findings() {
-        [] => vec![Finding { source: row.gate.clone(), text: row.why.clone() }],
+        [] => {
+            let gate = row.subject.gate();
+            gate.map(|g| Finding { source: Origin::Gate(g), text: row.why.clone() }).into_iter().collect()
+        }
         listed => listed.to_vec(),
     }
 }

@@ -1,7 +1,8 @@
 //! `security_gate` (SHIP-1): no secret in the range, no new vulnerable dependency.
 
 use super::Facts;
-use crate::model::decision::{Answer, Gate};
+use crate::model::decision::Answer;
+use crate::model::gate::Gate;
 use crate::model::stage::JobKind;
 
 /// A trusted scan of this very head, or of the one from which `orch`'s own update made it (RULE-1). Equal code is not
@@ -10,19 +11,19 @@ use crate::model::stage::JobKind;
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.security {
         return Answer::Pass {
-            why: "not applicable: the security gate is off or the repository out of its scope".to_owned(),
+            why: "not applicable: the security gate is off, or the repository is out of its scope".to_owned(),
         };
     }
     // A row whose file was changed counts until a person retries, which begins a new stay (RULE-47).
     let counts = |e: &&crate::model::task::Evidence| !e.tampered || e.epoch == f.view.task.epoch;
-    let of_head = f.view.evidence.iter().rev().find(|e| e.gate == Gate::SecurityGate.as_str() && f.of_head(e));
+    let of_head = f.view.evidence.iter().rev().find(|e| e.subject == Gate::SecurityGate && f.of_head(e));
     let held = of_head.filter(counts);
     f.by_job(Gate::SecurityGate, JobKind::Scan, held)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CARRY, testing};
+    use super::super::testing;
     use super::*;
     use crate::model::decision::Need;
     use crate::model::evidence::EvidenceDetail;
@@ -43,7 +44,7 @@ mod tests {
         view.task.head_sha = Some(testing::sha('c'));
         assert!(matches!(ask(&view), Answer::Undecided { need: Need::Job(_), .. }));
         for (equal, passes) in [(true, true), (false, false)] {
-            let mut carry = testing::row(CARRY, EvidenceVerdict::Pass);
+            let mut carry = testing::row("carry", EvidenceVerdict::Pass);
             carry.sha = testing::sha('c');
             carry.detail = testing::updated("T", 'a', equal);
             view.evidence = vec![pass.clone(), carry];

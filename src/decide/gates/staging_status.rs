@@ -1,7 +1,8 @@
 //! `staging_status`: the declared checks, or the deployer's word, on what runs in staging.
 
 use super::Facts;
-use crate::model::decision::{Answer, Gate};
+use crate::model::decision::Answer;
+use crate::model::gate::Gate;
 use crate::model::stage::JobKind;
 
 /// With declared checks a reserved job's verdict on this head, else the deployer's artefact of this stay.

@@ -1,6 +1,7 @@
 //! A small world for the gates' tables of cases.
 
 use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::gate::Subject;
 use crate::model::ids::{JobId, Key, Sha, TaskId};
 use crate::model::inputs::Input;
 use crate::model::policy::{AgentPolicy, CiSource, Policy, ProjectPolicy};
@@ -63,7 +64,6 @@ pub fn policy() -> Policy {
         undecided_max_ms: 86_400_000,
         effects: crate::model::policy::EffectBounds { max_tries: 20, max_ms: 86_400_000 },
         dependencies: true,
-        stop_enabled: true,
         min_free_mb: 0,
         approve_label: "autoApprove".into(),
         deploy_label: "autoDeploy".into(),
@@ -197,7 +197,7 @@ pub fn listed(inputs: Vec<Input>) -> EvidenceDetail {
 pub fn row(gate: &str, verdict: EvidenceVerdict) -> Evidence {
     Evidence {
         id: 1,
-        gate: gate.into(),
+        subject: Subject::parse(gate).unwrap(),
         attempt: 1,
         epoch: 3,
         run_id: None,

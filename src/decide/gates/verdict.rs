@@ -2,14 +2,15 @@
 //! here: the input is the file as the pushed head has it.
 
 use crate::model::artefact::{Artefact, folder, listed, short, token, validate};
-use crate::model::decision::Gate;
 use crate::model::deploy::DeployWord;
+use crate::model::finding::{Finding, Origin};
 use crate::model::frontmatter::{Document, Field, Read, read};
+use crate::model::gate::Gate;
 use crate::model::ids::Key;
 use crate::model::scan::{ScanReason, ScanVerdict};
 use crate::model::stage::Stage;
 use crate::model::staging::StagingStatus;
-use crate::model::task::{EvidenceVerdict, Finding};
+use crate::model::task::EvidenceVerdict;
 use crate::model::text::beginning;
 use crate::model::watch::WatchStatus;
 
@@ -55,11 +56,13 @@ fn word(artefact: Artefact, doc: &Document) -> Result<(&'static str, &'static st
     let name = schema.verdict.first().copied().unwrap_or_default();
     let expected = schema.values.join(" or ");
     match doc.field(name) {
-        Some(Field::Text(text)) if !token(text).is_empty() => listed(schema.values, text)
-            .map(|value| (name, value))
-            .ok_or_else(|| format!("{artefact}: `{name}` is {}, no verdict; expected {expected}", short(text))),
+        Some(Field::Text(text)) if !token(text).is_empty() => {
+            listed(schema.values, text).map(|value| (name, value)).ok_or_else(|| {
+                format!("{artefact}: `{name}` is {}, which is not a verdict; expected {expected}", short(text))
+            })
+        }
         Some(Field::List(_) | Field::Nested) => {
-            Err(format!("{artefact}: `{name}` is no single word; expected {expected}"))
+            Err(format!("{artefact}: `{name}` is not a single word; expected {expected}"))
         }
         Some(Field::Text(_)) | None => Err(format!("{artefact}: `{name}` is missing; expected {expected}")),
     }
@@ -112,7 +115,7 @@ pub fn tests_verdict(doc: &Document) -> Reading {
     match positive {
         Some(why) => Reading { verdict: Verdict::Pass, why },
         None => Reading::none(format!(
-            "{}: none of `result`, `verdict`, `status` holds a verdict; expected PASS or FAIL",
+            "{}: none of `result`, `verdict`, `status` has a verdict; expected PASS or FAIL",
             Artefact::TestReport
         )),
     }
@@ -330,7 +333,7 @@ pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>], unread: &[(Artef
         Some((_, Unread::Stale)) => {
             format!("{}/{a} is from an earlier attempt: it was not written in this run", folder(key))
         }
-        Some((_, Unread::NoFile)) => format!("{}/{a} is no regular file, and one is expected there", folder(key)),
+        Some((_, Unread::NoFile)) => format!("{}/{a} is not a regular file", folder(key)),
         None => format!("{a}: missing"),
     };
     let reading = match artefact {
@@ -369,7 +372,7 @@ pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>], unread: &[(Artef
                 | Artefact::DeployLog
                 | Artefact::StagingLog
                 | Artefact::PostDeployLog
-                | Artefact::SecurityReport => finding("staging", &doc.body, &format!("`{path}` on the branch")),
+                | Artefact::SecurityReport => finding(Origin::Staging, &doc.body, &format!("`{path}` on the branch")),
             });
         }
     }
@@ -381,26 +384,26 @@ pub const FINDING_BYTES: usize = 32 << 10;
 
 /// A finding: the text verbatim, cut only past [`FINDING_BYTES`] at a character boundary, and then with a pointer to
 /// `place` (a file in the branch, a log).
-pub fn finding(source: &str, text: &str, place: &str) -> Finding {
+pub fn finding(source: Origin, text: &str, place: &str) -> Finding {
     let text = if text.trim().is_empty() {
         format!("(no text; see {place})")
     } else if text.len() <= FINDING_BYTES {
         text.to_owned()
     } else {
         let shown = beginning(text, FINDING_BYTES);
-        format!("{shown}\n\n[cut after {} of {} bytes; the rest is in {place}]", shown.len(), text.len())
+        format!("{shown}\n\n[cut after {} of {} bytes; the whole text is in {place}]", shown.len(), text.len())
     };
-    Finding { source: source.to_owned(), text }
+    Finding { source, text }
 }
 
 /// What a review requests: its body. `path` is the file's in the repository.
 pub fn review_findings(doc: &Document, path: &str) -> Finding {
-    finding("review", &doc.body, &format!("`{path}` on the branch"))
+    finding(Origin::Review, &doc.body, &format!("`{path}` on the branch"))
 }
 
 /// What failed according to a test report: its section of failing tests, or all of it where it has none.
 pub fn test_findings(doc: &Document, path: &str) -> Finding {
-    finding("tests", section(&doc.body).unwrap_or(&doc.body), &format!("`{path}` on the branch"))
+    finding(Origin::Tests, section(&doc.body).unwrap_or(&doc.body), &format!("`{path}` on the branch"))
 }
 
 /// The first non-empty section whose heading mentions failures, up to the next heading of its level or above. Headings

@@ -196,7 +196,7 @@ fn a_review_is_handed_on_verbatim() {
         panic!()
     };
     let f = review_findings(&d, "docs/work-items/ORCH-1/12-review.md");
-    assert_eq!((f.source.as_str(), f.text.as_str()), ("review", "\n1. `a.rs:3` <b>ü</b>\n---\n\n"));
+    assert_eq!((f.source, f.text.as_str()), (Origin::Review, "\n1. `a.rs:3` <b>ü</b>\n---\n\n"));
     assert!(review_findings(&doc("a: b"), "x").text.contains("body"));
     assert!(review_findings(&Document::default(), "f/12").text.contains("see `f/12`"));
 }
@@ -216,10 +216,10 @@ fn only_the_failing_section_of_a_test_report_is_handed_on() {
 #[test]
 fn a_finding_is_cut_at_a_character_past_the_bound_with_a_pointer() {
     let fits = "ä".repeat(FINDING_BYTES / 2);
-    assert_eq!(finding("ci", &fits, "p").text, fits);
+    assert_eq!(finding(Origin::Ci, &fits, "p").text, fits);
     let long = format!("x{fits}");
-    let cut = finding("ci", &long, "the log of run 7").text;
-    assert!(cut.starts_with(&long[..FINDING_BYTES - 1]) && cut.contains("the rest is in the log of run 7"));
+    let cut = finding(Origin::Ci, &long, "the log of run 7").text;
+    assert!(cut.starts_with(&long[..FINDING_BYTES - 1]) && cut.contains("the whole text is in the log of run 7"));
     assert!(!cut.contains('\u{fffd}'));
 }
 
@@ -231,7 +231,7 @@ fn a_stage_is_judged_with_its_findings_and_faults() {
     assert_eq!((word(&review.reading), review.findings[0].text.as_str()), ("fail", "1. mend\n"));
     assert!(review.faults[0].starts_with("12-review.md: `work_item` is missing"), "{:?}", review.faults);
     let staging = of(Stage::DeployStaging, "15-staging-log.md", "---\nstaging_status: FAILED\n---\n503\n");
-    assert_eq!((staging.findings[0].source.as_str(), staging.findings[0].text.as_str()), ("staging", "503\n"));
+    assert_eq!((staging.findings[0].source, staging.findings[0].text.as_str()), (Origin::Staging, "503\n"));
     let tests = of(Stage::Testing, "13-test-report.md", "---\nresult: FAIL\n---\n");
     assert!(tests.findings[0].text.contains("`docs/work-items/ORCH-1/13-test-report.md` on the branch"));
     let forged = of(Stage::Testing, "12-review.md", "---\nresult: PASS\nverdict: APPROVED\n---\nx");
@@ -272,7 +272,7 @@ fn pipe_4_a_document_of_an_earlier_attempt_is_named_as_stale() {
     assert_eq!(some.matches("is from an earlier attempt").count(), 1, "{some}");
     assert_eq!(some.matches(": missing").count(), 3, "{some}");
     let folder = why(Stage::Review, &[(Artefact::Review, Unread::NoFile)]);
-    assert!(folder.starts_with("docs/work-items/ORCH-1/12-review.md is no regular file"), "{folder}");
+    assert!(folder.starts_with("docs/work-items/ORCH-1/12-review.md is not a regular file"), "{folder}");
 }
 
 #[test]

@@ -6,11 +6,11 @@ use crate::decide::landing::judge;
 use crate::decide::merge::{self, AtGate};
 use crate::model::branch_write::BranchWrite;
 use crate::model::change::Change;
-use crate::model::decision::{CARRY, Gate};
 use crate::model::effect::{
     BranchUpdate, Depth, Effect, GateWork, HeadSeen, NewPull, Purpose, Report, Site, Survey, Surveyed, Updated,
 };
 use crate::model::evidence::{Carry, EvidenceDetail, NewEvidence};
+use crate::model::gate::{Gate, Subject};
 use crate::model::ids::Sha;
 use crate::model::landing::Seen;
 use crate::model::plan::{Entry, Plan, Then};
@@ -63,7 +63,7 @@ pub fn surveyed(now: &Now<'_>, purpose: &Purpose, survey: &Survey, found: &Surve
     };
     match merge::at_gate(&landing) {
         AtGate::Pass { commit } => {
-            let why = format!("it is in the default branch as it was tested, as {}", commit.short());
+            let why = format!("the tested change is in the default branch, as {}", commit.short());
             answer(now, EvidenceVerdict::Pass, &why, mergeable(site.fence, &survey.base))
         }
         AtGate::NotYet { why } => unsettled(&why),
@@ -315,7 +315,7 @@ fn adopted(now: &Now<'_>, key: &str, u: &Updated) -> Vec<Entry> {
     let tree = u.to.to_string();
     let patches = if equal { ", every patch equal" } else { ", patches changed" };
     let carry = NewEvidence {
-        gate: CARRY,
+        subject: Subject::Carry,
         run_id: None,
         sha: u.new.clone(),
         code_tree: tree.clone(),
@@ -357,7 +357,7 @@ fn mergeable(fence: i64, base: &Sha) -> EvidenceDetail {
 }
 
 fn gate_row(sha: Sha, code_tree: String, verdict: EvidenceVerdict, why: String, detail: EvidenceDetail) -> NewEvidence {
-    NewEvidence { gate: Gate::BranchMergeable.as_str(), run_id: None, sha, code_tree, verdict, why, detail }
+    NewEvidence { subject: Gate::BranchMergeable.into(), run_id: None, sha, code_tree, verdict, why, detail }
 }
 
 /// Records the gate's answer while the lease is still ours.

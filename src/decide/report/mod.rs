@@ -111,7 +111,7 @@ pub fn consequences(task: &Task, landing: &Landing) -> Vec<Entry> {
 /// The forge says merged but its branch does not show it: looked at again for as long as a gate may be undecided, then
 /// a person decides.
 pub fn unsettled(why: &str) -> Plan {
-    let past = Entry::Block { why: format!("{why}, longer than gates.undecided_max_s"), freeze: false };
+    let past = Entry::Block { why: format!("{why}, for longer than gates.undecided_max_s"), freeze: false };
     let then = Then::NotYet { what: "landing".to_owned(), rule: Rule::Gate, why: why.to_owned(), past: vec![past] };
     Plan { entries: Vec::new(), then }
 }

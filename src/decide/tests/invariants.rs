@@ -2,8 +2,9 @@
 
 use super::world::{Rel, Res, Row, Setting, T, Window, World};
 use crate::decide::dispatch::Dispatch;
-use crate::model::decision::{Decision, Gate};
+use crate::model::decision::Decision;
 use crate::model::edges::EDGES;
+use crate::model::gate::Gate;
 use crate::model::policy::CiSource;
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{DeployState, EvidenceVerdict as V, Task, Waiting};
@@ -205,7 +206,7 @@ pub fn edge(before: &World, after: &World, person: bool, s: &Setting) {
             assert_eq!(a.stage, b.stage, "an ended task comes back");
         }
         let along = EDGES.iter().any(|(_, from, to)| *from == a.stage && to.contains(&b.stage));
-        assert!(a.stage == b.stage || along, "{} to {} is no edge", a.stage, b.stage);
+        assert!(a.stage == b.stage || along, "{} to {} is not an edge", a.stage, b.stage);
         if a.stage == Stage::Cancelled {
             assert!(b.job.is_none(), "a cancelled task has work: {b:?}");
         }

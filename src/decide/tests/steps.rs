@@ -7,10 +7,12 @@ use crate::decide::changes;
 use crate::decide::dispatch;
 use crate::decide::transition::{decide, send_back};
 use crate::model::change::Budget;
-use crate::model::decision::{Decision, Gate, Procedure};
+use crate::model::decision::{Decision, Procedure};
 use crate::model::edges::{Edge as Along, leads};
+use crate::model::finding::{Finding, Origin};
+use crate::model::gate::Gate;
 use crate::model::stage::{JobKind, Stage};
-use crate::model::task::{DeployState, EvidenceVerdict as V, Finding};
+use crate::model::task::{DeployState, EvidenceVerdict as V};
 
 /// Who makes an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub fn from(w: &World, s: &Setting) -> Vec<Edge> {
 
 /// Moves along an edge of the product's own table.
 pub fn enter(t: &mut T, edge: Along, to: Stage) {
-    assert!(leads(edge, t.stage, to), "{edge} from {} to {to} is no edge", t.stage);
+    assert!(leads(edge, t.stage, to), "{edge} from {} to {to} is not an edge", t.stage);
     t.stage = to;
     t.waiting = None;
     t.released = None;
@@ -114,7 +116,7 @@ fn carry_out(w: &mut World, i: usize, s: &Setting, decision: &Decision) {
         Decision::Rollback { findings, same, .. } => {
             enter(t, Along::Rollback, Stage::Development);
             t.rounds += 1;
-            t.last = findings.first().and_then(|f| Gate::parse(&f.source));
+            t.last = findings.first().and_then(|f| if let Origin::Gate(g) = f.source { Some(g) } else { None });
             t.same = u8::try_from(*same).unwrap();
             t.window = Window::Closed;
             t.rows.iter_mut().for_each(|r| r.attempt = false);
@@ -432,7 +434,7 @@ impl Steps<'_> {
             w.tasks[i].job = None;
             w.tasks[i].blocked = false;
             w.tasks[i].held = false;
-            let finding = Finding { source: "review_verdict".into(), text: "because".into() };
+            let finding = Finding { source: Origin::Gate(Gate::ReviewVerdict), text: "because".into() };
             let decision = send_back(&w.view(i, self.s, false), &self.s.policy, "no".into(), vec![finding]);
             apply(&mut w, i, self.s, &decision);
             self.push(By::Person, format!("{}: rejected", i + 1), w);
@@ -501,7 +503,7 @@ fn retry(w: &mut World, i: usize, s: &Setting) {
         t.held = false;
         t.rounds = -1;
         t.same = 0;
-        let findings = t.last.map(|g| Finding { source: g.as_str().into(), text: "because".into() });
+        let findings = t.last.map(|g| Finding { source: Origin::Gate(g), text: "because".into() });
         let findings = findings.into_iter().collect();
         let decision =
             Decision::Rollback { why: "retried".into(), findings, squash: false, same: 0, budget: Budget::Counts };

@@ -2,13 +2,14 @@
 //! no decision reads (texts, times but "due", absolute numbers of attempts and epochs).
 
 use crate::decide::gates::testing::{self, sha};
-use crate::model::decision::{CARRY, Gate, INPUTS};
 use crate::model::deploy::{DeployEnd, DeployResult};
+use crate::model::finding::{Finding, Origin};
+use crate::model::gate::Gate;
 use crate::model::ids::{JobId, Key, TaskId};
 use crate::model::policy::Policy;
 use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::Actor;
-use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Finding, Freeze, Job, Lease, Task, Waiting};
+use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Freeze, Job, Lease, Task, Waiting};
 use crate::model::time::Stamp;
 use crate::model::view::{Blocker, Busy, Place, QueueView, TaskView};
 use crate::model::watch::Watch;
@@ -273,7 +274,7 @@ impl T {
 
     fn task(&self, i: usize, repo: usize) -> Task {
         let given = |on: bool, why: &str| on.then(|| why.to_owned());
-        let findings = |g: Gate| vec![Finding { source: g.as_str().into(), text: "because".into() }];
+        let findings = |g: Gate| vec![Finding { source: Origin::Gate(g), text: "because".into() }];
         Task {
             project: project_name(repo),
             repo: repo_name(repo),
@@ -300,14 +301,15 @@ impl T {
 
     fn evidence(&self) -> Vec<Evidence> {
         let listed = testing::listed(vec![]);
-        let mut rows: Vec<Evidence> = vec![Evidence { detail: listed, ..testing::row(INPUTS, EvidenceVerdict::Pass) }];
+        let mut rows: Vec<Evidence> =
+            vec![Evidence { detail: listed, ..testing::row("verdict_inputs", EvidenceVerdict::Pass) }];
         let at = |rel| match rel {
             Rel::Same => (sha('a'), "T"),
             Rel::Updated => (sha('c'), "U"),
             Rel::Other => (sha('d'), "O"),
         };
         if self.rows.iter().any(|r| r.rel == Rel::Updated) {
-            let mut carry = testing::row(CARRY, EvidenceVerdict::Pass);
+            let mut carry = testing::row("carry", EvidenceVerdict::Pass);
             carry.detail = testing::updated("U", 'c', true);
             rows.push(carry);
         }

@@ -88,7 +88,7 @@ fn ask_pull(ctx: &mut Ctx, project: &Project, task: &Task, default: &str, depth:
     match services::forge(ctx, project, |forge| forge.pull(number)) {
         Ok(pull) => Ok(seen(number, pull, default)),
         Err(e) if depth != Depth::Full => {
-            tracing::warn!(task = %task.key, "pull request {number} is looked at later: {e:#}");
+            tracing::warn!(task = %task.key, "pull request {number} will be checked later: {e:#}");
             Ok(PullSeen::None)
         }
         Err(e) => Err(e),

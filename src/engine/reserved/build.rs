@@ -6,7 +6,8 @@ use crate::decide::gates::{Facts, deploy_build, verdict::finding};
 use crate::engine::agent::tail;
 use crate::engine::settle::Settlement;
 use crate::engine::{Ctx, view};
-use crate::model::decision::Gate;
+use crate::model::finding::Origin;
+use crate::model::gate::Gate;
 use crate::model::task::{EvidenceVerdict, Run};
 use anyhow::Result;
 
@@ -41,7 +42,7 @@ fn for_deploy(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option<Settl
         Made::Red(why, file) => {
             let why = format!("CI is red on {head}: {why}");
             let text = format!("{why}\n\n{}", tail(&bench.dir.join(file), TAIL));
-            let findings = vec![finding("deploy.build", &text, &format!("runs/{}/{file}", run.id))];
+            let findings = vec![finding(Origin::DeployBuild, &text, &format!("runs/{}/{file}", run.id))];
             row(&bench, run, Gate::DeployBuild, EvidenceVerdict::Fail, why, findings, false)?
         }
         Made::Environment(why) => return Ok(Some(Settlement::environment(&why))),

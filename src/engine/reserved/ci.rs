@@ -10,7 +10,8 @@ use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
 use crate::engine::{Ctx, base_job, refused, services, settle, throttle};
 use crate::model::ci::{CiAnswer, on_head};
-use crate::model::decision::Gate;
+use crate::model::finding::Origin;
+use crate::model::gate::Gate;
 use crate::model::refusal::Asked;
 use crate::model::task::{Cause, EvidenceVerdict, Run};
 use anyhow::Result;
@@ -65,7 +66,7 @@ fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<S
         OfCi::Red { why, late, no_program } => {
             let late = if late { format!(" after {} s", limit_ms / 1000) } else { String::new() };
             let text = format!("{why}{late}\n\n{}", tail(&log, TAIL));
-            let findings = vec![finding("ci", &text, &format!("runs/{}/{file}", run.id))];
+            let findings = vec![finding(Origin::Ci, &text, &format!("runs/{}/{file}", run.id))];
             Red { run: run.id, at: 0, why, findings, no_program }
         }
     };
@@ -119,7 +120,7 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
                 .map(|s| format!("{}: {} {} {}", s.context, s.state, s.description, s.target_url))
                 .collect();
             let why = format!("CI is red on {}: {}", bench.subject.short(), contexts.join(", "));
-            let findings = vec![finding("ci", &format!("{why}\n\n{}", said.join("\n")), "the forge")];
+            let findings = vec![finding(Origin::Ci, &format!("{why}\n\n{}", said.join("\n")), "the forge")];
             answered(row(bench, run, Gate::CiGreen, EvidenceVerdict::Fail, why, findings, false)?)
         }
         CiAnswer::Pending { missing } => {
@@ -128,7 +129,7 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
             let named = missing.join(", ");
             let why = format!("waiting for {named} on {}: {}", bench.subject.short(), on_head(&read));
             if waited > bound {
-                let why = format!("{why}, longer than gates.undecided_max_s");
+                let why = format!("{why}, for longer than gates.undecided_max_s");
                 Settlement { end: End::Block { why }, ..Settlement::default() }
             } else {
                 Settlement {

@@ -16,9 +16,9 @@ use crate::engine::settle::{DeployOutcome, End, Settlement};
 use crate::engine::supervise::MARK;
 use crate::engine::{Ctx, caller::random_token, settle};
 use crate::model::artefact::Artefact;
-use crate::model::decision::Gate;
 use crate::model::deploy::{DeployResult, DeployStatus, OwnExit, ResultOf};
 use crate::model::evidence::EvidenceDetail;
+use crate::model::gate::Gate;
 use crate::model::redact;
 use crate::model::stage::JobKind;
 use crate::model::task::{Deploy, DeployState, Run, Task};
@@ -124,7 +124,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                     if right {
                         sentinel::remove(&started).context("giving back the right to start the deploy command")?;
                     }
-                    let end = End::Failed { why: format!("{}; production is as before", ran.how), spent: true };
+                    let end = End::Failed { why: format!("{}; production is unchanged", ran.how), spent: true };
                     return Ok(Some(Settlement { end, ..Settlement::default() }));
                 }
             }
@@ -270,7 +270,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     let (end, verdict, why) = verdicts::deploy(status, command);
     let result = DeployResult { end, why: why.clone(), log: format!("{why}\n\n{output}") };
     let evidence = NewEvidence {
-        gate: Gate::DeployStatus.as_str(),
+        subject: Gate::DeployStatus.into(),
         run_id: Some(run.id),
         sha: d.head.clone(),
         code_tree: task.head_tree.clone().unwrap_or_default(),
@@ -281,7 +281,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     if *status == DeployStatus::Success
         && let Err(e) = output::forget(ctx, task)
     {
-        tracing::warn!(task = %task.key, "what was built for the deploy is still there: {e:#}");
+        tracing::warn!(task = %task.key, "the build's output could not be deleted: {e:#}");
     }
     let found = DeployOutcome { id: d.id.clone(), result };
     let artefact_comment =

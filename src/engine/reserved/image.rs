@@ -7,14 +7,12 @@ use crate::adapters::git::files::remove;
 use crate::adapters::probe::{ProbeCtx, revision};
 use crate::adapters::sentinel;
 use crate::config::Revision;
-use crate::decide::gates::freshness::{
-    BuildState, Freshness, FreshnessFacts, FreshnessNext, RevisionSourceState, freshness,
-};
+use crate::decide::gates::freshness::{BuildState, Freshness, FreshnessFacts, freshness};
 use crate::engine::area::Folders;
 use crate::engine::operator;
 use crate::engine::settle::{End, Settlement};
 use crate::engine::{Ctx, settle};
-use crate::model::decision::Gate;
+use crate::model::gate::Gate;
 use crate::model::task::{EvidenceVerdict, Run};
 use anyhow::Result;
 use serde_json::json;
@@ -45,8 +43,7 @@ pub(super) fn fresh(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option
         done: built.is_some(),
         declared: bench.project.staging.build.is_some() || bench.project.staging.deploy.is_some(),
     };
-    let differs = seen.answer.as_ref().is_ok_and(|a| !a.trim().eq_ignore_ascii_case(bench.subject.as_str()));
-    if differs && !seen.done && seen.declared {
+    if matches!(seen.freshness(&bench, 0, 0), Freshness::Build { .. }) {
         let (me, now) = (ctx.me.clone(), ctx.now().stamp.wall_ms);
         ctx.store.write(|tx| {
             tx.intend(&key, Some(bench.task.id), "staging_built", &json!({"head": bench.subject}), &me, now).map(drop)
@@ -83,37 +80,41 @@ struct Seen {
     declared: bool,
 }
 
+impl Seen {
+    /// What follows. `stale`, `limit`: for how long staging has answered with another revision, and may, in
+    /// milliseconds.
+    fn freshness(&self, bench: &Bench, stale: i64, limit: i64) -> Freshness {
+        freshness(&FreshnessFacts {
+            head: &bench.subject,
+            answer: self.answer.as_ref().map(String::as_str).map_err(String::as_str),
+            build: match (&self.failed, self.done, self.declared) {
+                (Some(why), ..) => BuildState::Failed(why),
+                (None, true, _) => BuildState::Done,
+                (None, false, true) => BuildState::NotYet,
+                (None, false, false) => BuildState::NotDeclared,
+            },
+            answered_stale_ms: stale,
+            limit_ms: limit,
+        })
+    }
+}
+
 fn judged(bench: &Bench, run: &Run, verdict: EvidenceVerdict, why: String) -> Result<Settlement> {
     Ok(answered(row(bench, run, Gate::StagingImageFresh, verdict, why, vec![], false)?))
 }
 
 fn verdict(ctx: &mut Ctx, run: &Run, bench: &Bench, source: &Revision, seen: &Seen) -> Result<Settlement> {
-    let Seen { answer, failed, done, declared } = seen;
     let limit_ms = match source {
         Revision::Url { timeout_s, .. } => (timeout_s * 1000.0) as i64,
         Revision::Command(c) => i64::try_from(c.timeout_ms()).unwrap_or(i64::MAX),
     };
-    let state = match (failed, done, declared) {
-        (Some(why), ..) => BuildState::Failed(why),
-        (None, true, _) => BuildState::Done,
-        (None, false, true) => BuildState::NotYet,
-        (None, false, false) => BuildState::NotDeclared,
-    };
-    let stale =
-        settle::undecided_for(ctx, &bench.task, &format!("image/{}/{done}", bench.subject), answer.is_ok(), None)?;
+    let question = format!("image/{}/{}", bench.subject, seen.done);
+    let stale = settle::undecided_for(ctx, &bench.task, &question, seen.answer.is_ok(), None)?;
     let now = ctx.now().stamp.wall_ms;
-    let facts = FreshnessFacts {
-        source: RevisionSourceState::Declared,
-        head: &bench.subject,
-        answer: Some(answer.as_ref().map(String::as_str).map_err(String::as_str)),
-        build: state,
-        answered_stale_ms: stale,
-        limit_ms,
-    };
-    match freshness(&facts) {
-        Freshness::NotApplicable { why } | Freshness::Pass { why } => judged(bench, run, EvidenceVerdict::Pass, why),
+    match seen.freshness(bench, stale, limit_ms) {
+        Freshness::Pass { why } => judged(bench, run, EvidenceVerdict::Pass, why),
         Freshness::Fail { why } => judged(bench, run, EvidenceVerdict::Fail, why),
-        Freshness::Undecided { why, next: FreshnessNext::Ask | FreshnessNext::Build | FreshnessNext::Wait } => {
+        Freshness::Build { why } | Freshness::AskAgain { why } => {
             Ok(Settlement { end: End::Again { at: now + 5000, why }, ..Settlement::default() })
         }
     }

@@ -32,12 +32,14 @@ use crate::adapters::probe::Confined;
 use crate::adapters::store::NewEvidence;
 use crate::config::{EnvValue, Project, SlurmKind, exposed};
 use crate::model::artefact::Artefact;
-use crate::model::decision::Gate;
+use crate::model::evidence::BoundFile;
 use crate::model::evidence::{Code, EvidenceDetail};
+use crate::model::finding::Finding;
+use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::ran::{Ended, Ran};
 use crate::model::stage::JobKind;
-use crate::model::task::{BoundFile, EvidenceVerdict, Finding, Run, Task};
+use crate::model::task::{EvidenceVerdict, Run, Task};
 use anyhow::{Context, Result};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -280,7 +282,7 @@ fn row(
     squash: bool,
 ) -> Result<NewEvidence> {
     Ok(NewEvidence {
-        gate: gate.as_str(),
+        subject: gate.into(),
         run_id: Some(run.id),
         sha: bench.subject.clone(),
         code_tree: bench.ground.mirror.code_tree(&bench.subject, &bench.task.key)?.to_string(),

@@ -10,11 +10,11 @@ use crate::decide::ran::{OfCommand, of_command};
 use crate::engine::Ctx;
 use crate::engine::area::{AreaKind, Folders};
 use crate::engine::cache::Caches;
-use crate::model::decision::Gate;
 use crate::model::evidence::BuildOutput;
+use crate::model::gate::Gate;
 use crate::model::ids::{RunId, Sha};
 use crate::model::stage::JobKind;
-use crate::model::task::{EvidenceVerdict, Run, Task};
+use crate::model::task::{Evidence, EvidenceVerdict, Run, Task};
 use crate::model::text::clip;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
@@ -78,7 +78,7 @@ fn made(ctx: &Ctx, bench: &Bench, run: &Run, key: &str, build: &CommandLine) -> 
     let owner = bench.hold(ctx, run)?.owner();
     Ok(match take(&dir, &to, owner, LIMITS) {
         Err(e) => {
-            let why = format!("what {key} left can't be kept: {e}");
+            let why = format!("the output of {key} can't be saved: {e}");
             if is_full(&e) { Made::Environment(why) } else { Made::Unsaid(why) }
         }
         Ok(Took::Whole(output)) => Made::Output(to, output),
@@ -121,15 +121,15 @@ pub(super) fn kept(output: &Output) -> BuildOutput {
 /// The build that passed on a head: where its output is, and what it was when it was copied.
 fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, BuildOutput)> {
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
-    let gate = Gate::DeployBuild.as_str();
-    let row = rows.iter().rev().find(|e| e.gate == gate && e.sha == *head && e.verdict == EvidenceVerdict::Pass);
+    let passed = |e: &&Evidence| e.subject == Gate::DeployBuild && e.verdict == EvidenceVerdict::Pass;
+    let row = rows.iter().rev().filter(passed).find(|e| e.sha == *head);
     let found = row.and_then(|row| {
         let output = row.detail.of_code()?.output.clone()?;
         Some((place(ctx, row.run_id?), output))
     });
     found.with_context(|| {
         format!(
-            "deploy.build has not passed on {}; without it in the configuration the landed code is deployed",
+            "deploy.build has not passed on {}; without it in the configuration, the landed code is deployed",
             head.short()
         )
     })
@@ -138,9 +138,9 @@ fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, BuildOut
 /// The input of a head's deploy command. Fails if it is gone or differs from what the build left.
 pub(super) fn input(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<PathBuf> {
     let (path, output) = recorded(ctx, task, head)?;
-    let seen = of(&path).with_context(|| format!("reading what deploy.build left in {}", path.display()))?;
+    let seen = of(&path).with_context(|| format!("reading the output of deploy.build in {}", path.display()))?;
     if kept(&seen) != output {
-        bail!("{} is not what deploy.build left there: it was changed since", path.display());
+        bail!("{} is not the output of deploy.build any more: it was changed", path.display());
     }
     Ok(path)
 }

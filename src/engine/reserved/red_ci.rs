@@ -5,9 +5,10 @@ use super::{Bench, answered, row, with};
 use crate::decide::base::{self, RedCi};
 use crate::engine::settle::{End, Settlement};
 use crate::engine::{Ctx, base_job, policy, red_ci};
-use crate::model::decision::Gate;
+use crate::model::finding::Finding;
+use crate::model::gate::Gate;
 use crate::model::ids::RunId;
-use crate::model::task::{EvidenceVerdict, Finding, Run};
+use crate::model::task::{EvidenceVerdict, Run};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -61,7 +62,7 @@ pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Resul
             Ok(answered(with(row, |code| (code.settings, code.scripts) = (Some(settings), scripts))))
         }
         RedCi::TryBase => {
-            let why = format!("{}; the base of {name} is tried again before that counts", red.why);
+            let why = format!("{}; the base of {name} is checked again before that counts", red.why);
             let (since, text) = (red.at, json!([bench.subject, red]).to_string());
             ctx.store.write(|tx| tx.set_meta(&key(run), &text))?;
             Ok(Settlement { end: End::BaseFirst { since, why }, ..Settlement::default() })

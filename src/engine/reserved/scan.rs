@@ -1,6 +1,6 @@
 //! The `scan` job: secrets and dependencies of the task's range, before any update of the branch (SHIP-1).
 
-use super::{answered, artefact_comment, bench, keep, resting_on, row};
+use super::{answered, artefact_comment, bench, keep, resting_on, row, with};
 use crate::adapters::git::Mirror;
 use crate::adapters::scan::{self, Feeds, ScanRequest, ScanTools};
 use crate::config::{Project, Security, Tools};
@@ -11,7 +11,8 @@ use crate::engine::Ctx;
 use crate::engine::refused::Refused;
 use crate::engine::settle::Settlement;
 use crate::model::artefact::Artefact;
-use crate::model::decision::Gate;
+use crate::model::finding::Origin;
+use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::scan::{FindingKind, ScanReport};
 use crate::model::stage::Stage;
@@ -61,10 +62,12 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     }
     let secret = report.blocking().any(|f| f.kind == FindingKind::Secret);
     let findings = match verdict {
-        EvidenceVerdict::Fail => vec![finding("security", &advice(&report, secret), "17-security-report.md")],
+        EvidenceVerdict::Fail => vec![finding(Origin::Security, &advice(&report, secret), "17-security-report.md")],
         EvidenceVerdict::Pass | EvidenceVerdict::Missing | EvidenceVerdict::ToolError => vec![],
     };
-    let mut done = answered(resting_on(row(&bench, run, Gate::SecurityGate, verdict, why, findings, secret)?, &kept));
+    let caveat = verdicts::scan_caveat(verdict, &report, policy.dep_audit_fail_closed);
+    let row = row(&bench, run, Gate::SecurityGate, verdict, why, findings, secret)?;
+    let mut done = answered(with(resting_on(row, &kept), |code| code.caveat = caveat));
     done.comments.push(artefact_comment(Artefact::SecurityReport, &bench.subject, verdict, &text));
     Ok(Some(done))
 }
@@ -125,7 +128,6 @@ pub fn rules(project: &Project, now_ms: i64) -> Policy {
 }
 
 fn advice(report: &ScanReport, secret: bool) -> String {
-    let first =
-        "Rotate first: a secret that was pushed is known. Then take it out; the rework lands as one commit.\n\n";
+    let first = "Rotate first: a secret that was pushed is known. Then remove it; the rework lands as one commit.\n\n";
     format!("{}{}", if secret { first } else { "" }, show::text(report))
 }

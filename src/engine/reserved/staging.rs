@@ -1,6 +1,6 @@
 //! The `staging` job: the declared checks on the task's head, folded into a verdict (SHIP-3).
 
-use super::{answered, artefact_comment, bench, ending, keep, output, resting_on, row};
+use super::{answered, artefact_comment, bench, ending, keep, output, resting_on, row, with};
 use crate::adapters::probe::ProbeCtx;
 use crate::decide::gates::verdict::{self, finding};
 use crate::decide::staging::Tolerance;
@@ -8,7 +8,8 @@ use crate::decide::verdicts;
 use crate::engine::settle::{End, Settlement};
 use crate::engine::{Ctx, operator, staging as suite};
 use crate::model::artefact::Artefact;
-use crate::model::decision::Gate;
+use crate::model::finding::Origin;
+use crate::model::gate::Gate;
 use crate::model::staging::CheckResult;
 use crate::model::task::{EvidenceVerdict, Run};
 use crate::render::evidence::ArtefactHead;
@@ -59,9 +60,14 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let read = verdict::judge(Artefact::StagingLog, Some(&kept.bytes));
     let waived: Vec<&str> = folded.waived.iter().map(|w| w.id.as_str()).collect();
     let (verdict, why) = verdicts::staging(&read, folded.status, results.len(), &folded.because, &waived);
-    let findings =
-        if verdict == EvidenceVerdict::Fail { vec![finding("staging", &text, "15-staging-log.md")] } else { vec![] };
-    let mut done = answered(resting_on(row(&bench, run, Gate::StagingStatus, verdict, why, findings, false)?, &kept));
+    let findings = if verdict == EvidenceVerdict::Fail {
+        vec![finding(Origin::Staging, &text, "15-staging-log.md")]
+    } else {
+        vec![]
+    };
+    let caveat = verdict == EvidenceVerdict::Pass && !waived.is_empty();
+    let row = row(&bench, run, Gate::StagingStatus, verdict, why, findings, false)?;
+    let mut done = answered(with(resting_on(row, &kept), |code| code.caveat = caveat));
     done.comments.push(artefact_comment(Artefact::StagingLog, &bench.subject, verdict, &text));
     Ok(Some(done))
 }

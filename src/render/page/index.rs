@@ -182,7 +182,7 @@ pub fn ended_page(n: usize, rows: &[EndedRow], view: &View, foot: &str) -> Strin
 
 fn about(s: &Status, view: &View) -> String {
     let mut lines = notes::alerts(s, view);
-    lines.extend(notes::notes(s, view).into_iter().filter(|l| !l.starts_with("guard settings")));
+    lines.extend(notes::notes(s, view, notes::About::Others));
     if lines.is_empty() {
         return String::new();
     }

@@ -2,7 +2,7 @@
 
 use super::markdown;
 use super::{Kind, link, shell, table};
-use crate::model::task::Finding;
+use crate::model::finding::Finding;
 use crate::model::text::clip;
 use crate::render::board::dollars;
 use crate::render::card::escape;
@@ -75,7 +75,7 @@ pub fn page(t: &TaskPage, foot: &str) -> String {
         let items: String = t
             .findings
             .iter()
-            .map(|f| format!("<li>{}: {}</li>", escape(&f.source), escape(&clip(&f.text, 400))))
+            .map(|f| format!("<li>{}: {}</li>", escape(f.source.as_str()), escape(&clip(&f.text, 400))))
             .collect();
         body.push_str(&format!("<section><h2>To fix</h2><ul>{items}</ul></section>\n"));
     }

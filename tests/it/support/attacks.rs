@@ -55,19 +55,19 @@ impl Held {
 
 /// Attacks that only root can carry out, even without confinement.
 pub const OF_ROOT: [&str; 7] = [
-    "read a private part of etc",
-    "write to the system",
-    "set the kernel",
-    "raw sockets",
-    "make a device",
+    "read a private file in /etc",
+    "write to a system folder",
+    "change a kernel setting",
+    "open a raw socket",
+    "create a device",
     "restart the machine",
-    "raise the priority",
+    "raise its own priority",
 ];
 
 /// What Landlock leaves open to runs with the operator's own uid, as docs/security.md says; under root they have
 /// another.
 pub const OPEN_UNDER_LANDLOCK: [&str; 2] =
-    ["change the mode of a file of the operator", "change the times of a file of the operator"];
+    ["change the mode of an operator's file", "change the times of an operator's file"];
 
 /// Whether this attack succeeds, by what confines the run and who started it.
 pub fn expected(attack: &str, held: Held) -> bool {

@@ -4,7 +4,9 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::git::raw;
-use rusqlite::{Connection, OpenFlags};
+pub use super::procs::kill;
+use super::procs::{self, holds, pids};
+use super::rows::{Db, Row, Rows};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
@@ -92,20 +94,6 @@ pub struct World {
     pub plan: Plan,
     /// Variables of every `orch` process.
     pub env: Vec<(String, String)>,
-}
-
-/// A task as stored in the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskRow {
-    pub id: i64,
-    pub key: String,
-    pub stage: String,
-    pub waiting: Option<String>,
-    pub blocked: Option<String>,
-    pub stop_requested: bool,
-    pub critical: Option<String>,
-    pub attempt: i64,
-    pub branch: Option<String>,
 }
 
 impl World {
@@ -199,48 +187,22 @@ impl World {
         self.step(&["new", title, "--project", project, "--body", "orch.yaml"]);
     }
 
-    pub fn db(&self) -> Connection {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(self.path("state/orch.db"), flags).unwrap();
-        db.busy_timeout(Duration::from_secs(20)).unwrap();
-        db
+    pub fn db(&self) -> Db {
+        Db::of(&self.path("state"))
     }
 
-    pub fn tasks(&self) -> Vec<TaskRow> {
-        self.try_tasks().unwrap()
+    /// A table of the database, for what has no view.
+    pub fn table(&self, name: &str) -> Rows {
+        self.db().table(name)
     }
 
-    /// Fails while the database can't be read.
-    pub fn try_tasks(&self) -> rusqlite::Result<Vec<TaskRow>> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(self.path("state/orch.db"), flags)?;
-        db.busy_timeout(Duration::from_secs(20))?;
-        let mut statement = db.prepare(
-            "SELECT id, key, stage, waiting_for, blocked_reason, stop_requested_at, critical, attempt, branch FROM tasks ORDER BY id",
-        )?;
-        let rows = statement.query_map([], |r| {
-            Ok(TaskRow {
-                id: r.get(0)?,
-                key: r.get(1)?,
-                stage: r.get(2)?,
-                waiting: r.get(3)?,
-                blocked: r.get(4)?,
-                stop_requested: r.get::<_, Option<i64>>(5)?.is_some(),
-                critical: r.get(6)?,
-                attempt: r.get(7)?,
-                branch: r.get(8)?,
-            })
-        })?;
-        rows.collect()
+    pub fn tasks(&self) -> Vec<Row> {
+        self.db().tasks().unwrap()
     }
 
     /// The newest task of a key.
-    pub fn task(&self, key: &str) -> TaskRow {
+    pub fn task(&self, key: &str) -> Row {
         self.tasks().into_iter().rev().find(|t| t.key == key).unwrap_or_else(|| panic!("no task {key}"))
-    }
-
-    pub fn count(&self, sql: &str) -> i64 {
-        self.db().query_row(sql, [], |r| r.get(0)).unwrap()
     }
 
     /// Releases what waits for a person, who has read the question first: a question that is answered before it was
@@ -250,8 +212,8 @@ impl World {
             return;
         }
         for task in self.tasks() {
-            let unread = "SELECT COUNT(*) FROM outbox WHERE state = 'open' AND sink = 'board_comment' AND task_id = ";
-            if self.count(&format!("{unread}{}", task.id)) > 0 {
+            let unread = self.table("outbox").with("state", "open").with("sink", "board_comment");
+            if !unread.with("task_id", task.id).is_empty() {
                 continue;
             }
             match task.waiting.as_deref() {
@@ -287,13 +249,13 @@ impl World {
     pub fn alive(&self) -> Vec<i32> {
         let state = self.path("state").display().to_string();
         let root = self.root().display().to_string();
-        pids().filter(|pid| mentions(*pid, &state) || environ_mentions(*pid, &root)).collect()
+        pids().filter(|pid| holds(*pid, "cmdline", &state) || holds(*pid, "environ", &root)).collect()
     }
 
     /// `orch` processes of this world.
     pub fn orch_processes(&self) -> Vec<i32> {
         let state = self.path("state").display().to_string();
-        pids().filter(|pid| is_orch(*pid) && mentions(*pid, &state)).collect()
+        pids().filter(|pid| is_orch(*pid) && holds(*pid, "cmdline", &state)).collect()
     }
 
     /// Lines of a log of this world.
@@ -337,34 +299,7 @@ impl World {
     /// Everything that helps to see why a test failed.
     pub fn story(&self) -> String {
         let mut text = format!("world {}\n", self.root().display());
-        for t in self.tasks() {
-            writeln!(text, "{t:?}").unwrap();
-        }
-        let db = self.db();
-        for (title, sql) in [
-            (
-                "jobs",
-                "SELECT id || ' t' || task_id || ' ' || stage || ' ' || kind || ' ' || status || ' at ' || available_at || ' ' || COALESCE(reason, '') FROM jobs WHERE status IN ('queued','running','failed') ORDER BY id",
-            ),
-            (
-                "runs",
-                "SELECT id || ' j' || job_id || ' t' || task_id || ' ' || kind || ' ' || state || ' seen ' || dead_seen || ' sup ' || COALESCE(supervisor,'-') || ' fin ' || COALESCE(finalizer,'-') FROM runs WHERE state <> 'settled' ORDER BY id",
-            ),
-            ("deploys", "SELECT id || ' ' || state || ' ' || COALESCE(result, '') FROM deploys"),
-            ("leases", "SELECT repo || ' ' || fence || ' t' || COALESCE(task_id, 0) FROM leases"),
-            ("journal", "SELECT key || ' ' || intent FROM journal WHERE outcome IS NULL"),
-            ("freezes", "SELECT repo || ' ' || reason FROM freezes"),
-            (
-                "audit",
-                "SELECT line FROM (SELECT seq, seq || ' t' || COALESCE(task_id, 0) || ' ' || event || ' ' || substr(detail, 1, 200) AS line FROM audit ORDER BY seq DESC LIMIT 60) ORDER BY seq",
-            ),
-        ] {
-            writeln!(text, "-- {title}").unwrap();
-            let mut statement = db.prepare(sql).unwrap();
-            for line in statement.query_map([], |r| r.get::<_, String>(0)).unwrap() {
-                writeln!(text, "{}", line.unwrap()).unwrap();
-            }
-        }
+        text.push_str(&self.db().story());
         for step in ["tick", "reap"] {
             let out = self.orch(&[step, "--dry-run"]);
             writeln!(text, "-- {step} --dry-run\n{}", said(&out)).unwrap();
@@ -380,14 +315,7 @@ impl World {
 impl Drop for World {
     /// No process of a world outlives its test.
     fn drop(&mut self) {
-        for _ in 0..50 {
-            let left = self.alive();
-            if left.is_empty() {
-                break;
-            }
-            left.into_iter().for_each(kill);
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
+        procs::end(|| self.alive());
         if std::env::var_os("ORCH_KEEP_WORLD").is_some() {
             self.dir.disable_cleanup(true);
         }
@@ -403,34 +331,8 @@ pub fn script(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-pub fn pids() -> impl Iterator<Item = i32> {
-    let own = i32::try_from(std::process::id()).unwrap();
-    let all = std::fs::read_dir("/proc").unwrap();
-    all.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).filter(move |pid| *pid != own)
-}
-
-fn holds(file: &str, pid: i32, text: &str) -> bool {
-    let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    !bytes.is_empty() && bytes.windows(text.len()).any(|w| w == text.as_bytes())
-}
-
-fn mentions(pid: i32, text: &str) -> bool {
-    holds("cmdline", pid, text)
-}
-
-fn environ_mentions(pid: i32, text: &str) -> bool {
-    holds("environ", pid, text)
-}
-
 fn is_orch(pid: i32) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|b| b.split(|c| *c == 0).next().is_some_and(|first| first.ends_with(b"/orch")))
-}
-
-pub fn kill(pid: i32) {
-    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    }
+    procs::read(pid, "cmdline").split(|c| *c == 0).next().is_some_and(|first| first.ends_with(b"/orch"))
 }
 
 /// Small and seeded: a failing run can be repeated with its seed.

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::git::raw;
+use super::rows::{Db, Rows};
+use super::{procs, wait};
 use orch::adapters::store::{Mode, Store};
 use orch::model::ids::Key;
 use orch::model::task::{Run, Task};
@@ -10,10 +12,6 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
-
-/// Longer than any wait here takes, even on a busy machine.
-pub const TIMEOUT: Duration = Duration::from_secs(90);
 
 const AGENT: &str = r#"#!/bin/sh
 set -e
@@ -264,74 +262,65 @@ impl House {
 
     /// The events of the audit table, as `name detail`.
     pub fn events(&self, name: &str) -> Vec<Value> {
-        self.query(&format!("SELECT detail FROM audit WHERE event = '{name}' ORDER BY seq"))
+        self.table("audit")
+            .with("event", name)
+            .texts("detail")
             .iter()
             .map(|t| serde_json::from_str(t).unwrap())
             .collect()
     }
 
-    /// One text column of the database, for what has no view.
-    pub fn query(&self, sql: &str) -> Vec<String> {
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let conn = rusqlite::Connection::open_with_flags(self.path("state/orch.db"), flags).unwrap();
-        conn.busy_timeout(Duration::from_secs(20)).unwrap();
-        let mut statement = conn.prepare(sql).unwrap();
-        let rows = statement.query_map([], |r| {
-            let value: rusqlite::types::Value = r.get(0)?;
-            Ok(match value {
-                rusqlite::types::Value::Null => String::new(),
-                rusqlite::types::Value::Integer(n) => n.to_string(),
-                rusqlite::types::Value::Real(n) => n.to_string(),
-                rusqlite::types::Value::Text(t) => t,
-                rusqlite::types::Value::Blob(_) => "blob".to_owned(),
-            })
-        });
-        rows.unwrap().map(Result::unwrap).collect()
+    pub fn db(&self) -> Db {
+        Db::of(&self.path("state"))
+    }
+
+    /// A table of the database, for what has no view.
+    pub fn table(&self, name: &str) -> Rows {
+        self.db().table(name)
+    }
+
+    /// Every open message is due.
+    pub fn messages_are_due(&self) {
+        self.table("outbox").with("state", "open").put("available_at", 0);
+    }
+
+    /// Whether nothing runs.
+    pub fn is_quiet(&self) -> bool {
+        self.table("runs").without("state", "settled").is_empty()
+    }
+
+    /// Waits until every message has been delivered.
+    #[track_caller]
+    pub fn delivered(&self) {
+        self.until("delivered", || self.table("outbox").with("state", "open").is_empty().then_some(()));
     }
 
     /// As if every wait that a service asked for were over.
     pub fn minute_passes(&self) {
-        self.change("DELETE FROM meta WHERE key LIKE 'throttle/%'");
+        self.table("meta").like("key", "throttle/").delete();
     }
 
     /// As if what is recorded of services had begun this many minutes earlier.
     pub fn outages_age(&self, minutes: i64) {
-        self.change(&format!(
-            "UPDATE meta SET value = json_set(value, '$.since', json_extract(value, '$.since') - {minutes} * 60000) WHERE key LIKE 'down/%'"
-        ));
+        self.table("meta").like("key", "down/").shift("value/since", -minutes * 60_000);
     }
 
     /// Makes everything in the queue due, and takes the next step.
     pub fn next(&self) -> Ran {
-        self.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
+        self.db().hurry();
         self.tick()
     }
 
     /// The names that an alert of this kind was about.
     pub fn alerts(&self, kind: &str) -> Vec<String> {
-        self.query(&format!(
-            "SELECT json_extract(payload, '$.title') FROM outbox WHERE key LIKE 'alert/{kind}/%' ORDER BY id"
-        ))
+        self.table("outbox").like("key", format!("alert/{kind}/")).texts("payload/title")
     }
 
-    /// Changes rows, as the passing of time would.
-    pub fn change(&self, sql: &str) {
-        let conn = rusqlite::Connection::open(self.path("state/orch.db")).unwrap();
-        conn.busy_timeout(Duration::from_secs(20)).unwrap();
-        conn.execute_batch(sql).unwrap();
-    }
-
-    /// Polls until `done` gives something.
+    /// Waits until `done` gives something.
     #[track_caller]
-    pub fn until<T>(&self, what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-        let start = Instant::now();
-        loop {
-            if let Some(found) = done() {
-                return found;
-            }
-            assert!(start.elapsed() < TIMEOUT, "{what} did not happen; {}", self.supervisor_logs());
-            std::thread::sleep(Duration::from_millis(40));
-        }
+    pub fn until<T>(&self, what: &str, done: impl FnMut() -> Option<T>) -> T {
+        let (state, root) = (self.path("state"), self.root());
+        wait::until(what, &[root, &state], done, || self.supervisor_logs())
     }
 
     /// Waits until a task's row is as expected and nothing of it is running.
@@ -339,7 +328,7 @@ impl House {
     pub fn until_task(&self, key: &str, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.until(&format!("{key} {what}"), || {
             // The runs first: anything that settles in between shows in the task, which is read after it.
-            let open = self.query("SELECT id FROM runs WHERE state <> 'settled'");
+            let open = self.table("runs").without("state", "settled").texts("id");
             self.task(key).filter(|t| open.is_empty() && so(t))
         })
     }
@@ -363,29 +352,13 @@ impl House {
                 }
             }
         }
-        if self.store().is_some() {
-            let sql = "SELECT key || ' ' || stage || ' ' || COALESCE(blocked_reason, '') || ' ' || COALESCE(withdrawn, '') || ' ' || COALESCE(waiting_for, '') FROM tasks";
-            text.push_str(&format!("\n{:#?}", self.query(sql)));
-            let sql = "SELECT key || ' ' || state || ' ' || COALESCE(last_error, '') FROM outbox WHERE state <> 'sent' AND state <> 'collapsed'";
-            text.push_str(&format!("\n{:#?}", self.query(sql)));
-        }
+        text.push_str(&self.db().story());
         text
     }
 }
 
 impl Drop for House {
     fn drop(&mut self) {
-        // Processes of this house name the state directory on their command line or in their environment.
-        let mine = self.root().as_os_str().as_encoded_bytes().to_vec();
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-            let text = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            if text.windows(mine.len()).any(|w| w == mine)
-                && let Some(pid) = rustix::process::Pid::from_raw(pid)
-                && pid != rustix::process::getpid()
-            {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
+        procs::end(|| procs::of(self.root()));
     }
 }

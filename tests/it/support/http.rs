@@ -2,12 +2,16 @@
 //! requests (they fail the test when the server is dropped).
 #![allow(dead_code, reason = "each fake uses its part")]
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// Between two bytes of a slow answer.
+const PACE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// A request as received. `path` is still percent-encoded, `query` is decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,7 +304,8 @@ fn serve(mut stream: TcpStream, shared: &Shared, handler: &Handler) -> std::io::
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n")?;
             while !shared.stop.load(Ordering::SeqCst) {
                 stream.write_all(b" ")?;
-                std::thread::sleep(Duration::from_millis(50));
+                // One byte and then another, or the client's end.
+                let _ = poll(&mut [PollFd::new(&stream, PollFlags::RDHUP)], Some(&PACE));
             }
             Ok(())
         }

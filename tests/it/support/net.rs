@@ -103,12 +103,8 @@ impl Authority {
         command.arg(self.path("net.py")).args([kind, what]).args([self.path("server.pem"), self.path("server.key")]);
         let child = command.stdin(Stdio::null()).stdout(out).stderr(Stdio::null()).spawn().unwrap();
         let mut helper = Helper { child, port: 0, log };
-        let bound = std::time::Instant::now() + super::house::TIMEOUT;
-        while helper.port == 0 {
-            assert!(std::time::Instant::now() < bound, "the helper did not start");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            helper.port = helper.lines(0).first().and_then(|l| l.parse().ok()).unwrap_or(0);
-        }
+        let port = || helper.lines(0).first().and_then(|l| l.parse().ok());
+        helper.port = super::wait::until("the helper", &[self.dir.path()], port, String::new);
         helper
     }
 

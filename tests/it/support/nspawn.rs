@@ -2,10 +2,10 @@
 //! Root only. Everything in it ends with the process that this value holds.
 #![allow(dead_code, reason = "each test uses its part")]
 
-use super::crash::{kill, pids};
+use super::procs::{below, kill, read};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,13 @@ fn may_mount() -> bool {
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "sh", "-c", look])
         .output();
     tried.is_ok_and(|out| out.status.success())
+}
+
+/// Where a world may be: not below what a unit's PrivateTmp= hides, nor a container's own /tmp.
+pub fn ground() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let hidden = ["/tmp", "/var/tmp", "/run", "/dev"].iter().any(|top| target.starts_with(top));
+    if hidden { "/srv".into() } else { target.to_owned() }
 }
 
 impl Machine {
@@ -187,20 +194,6 @@ fn remove(group: &Path) -> std::io::Result<()> {
     std::fs::remove_dir(group)
 }
 
-/// The processes `steps` levels below one.
-fn below(pid: i32, steps: u8) -> Vec<i32> {
-    let mut found = vec![pid];
-    for _ in 0..steps {
-        found = pids().filter(|child| parent(*child).is_some_and(|p| found.contains(&p))).collect();
-    }
-    found
-}
-
-fn parent(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
 fn comm(pid: i32) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+    String::from_utf8_lossy(&read(pid, "comm")).trim().to_owned()
 }

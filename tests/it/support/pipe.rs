@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::git::raw;
+use super::nspawn::{self, Machine};
+use super::procs;
+use super::rows::{Db, Rows};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,11 +24,15 @@ pub struct Setup {
     pub top: String,
     /// `PATH` of every process; `None`: the test's own.
     pub path: Option<PathBuf>,
+    /// Where its folder is; `None`: where temporary files are.
+    pub base: Option<PathBuf>,
     /// Further files of the first commit.
     pub files: Vec<(&'static str, String)>,
 }
 
 pub struct Pipe {
+    /// A machine of its own, which sees the folder under the same path. It ends first.
+    pub inside: Option<Machine>,
     pub dir: tempfile::TempDir,
     path: Option<PathBuf>,
     pub env: Vec<(String, String)>,
@@ -76,8 +83,8 @@ echo '{"cost_usd":0.01,"input_tokens":10,"output_tokens":5}'
 impl Pipe {
     /// A project ORCH that goes straight from development to deploy unless the setup names other stages.
     pub fn new(setup: Setup) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let pipe = Self { path: setup.path, env: Vec::new(), program: None, dir };
+        let dir = tempfile::tempdir_in(setup.base.unwrap_or_else(std::env::temp_dir)).unwrap();
+        let pipe = Self { path: setup.path, env: Vec::new(), program: None, inside: None, dir };
         let at = pipe.dir.path().to_owned();
         for folder in ["do", "prompts", "prod", "state"] {
             std::fs::create_dir(at.join(folder)).unwrap();
@@ -178,6 +185,10 @@ impl Pipe {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
+        if let Some(machine) = &self.inside {
+            let file = self.at("orch.yaml");
+            return machine.command(&[&[nspawn::ORCH, "--config", file.to_str().unwrap()], args].concat());
+        }
         let program = self.program.clone().unwrap_or_else(super::confined::Place::program);
         let mut command = Command::new(program);
         let path = self.path.clone().map_or_else(|| std::env::var_os("PATH").unwrap_or_default(), Into::into);
@@ -202,52 +213,23 @@ impl Pipe {
         said.json()["key"].as_str().unwrap().to_owned()
     }
 
-    fn db(&self) -> Option<rusqlite::Connection> {
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = rusqlite::Connection::open_with_flags(self.at("state/orch.db"), flags).ok()?;
-        db.busy_timeout(Duration::from_secs(10)).ok()?;
-        Some(db)
+    pub fn db(&self) -> Db {
+        Db::of(&self.at("state"))
     }
 
-    /// First column of every row, as text.
-    pub fn rows(&self, sql: &str) -> Vec<String> {
-        let Some(db) = self.db() else { return Vec::new() };
-        let Ok(mut statement) = db.prepare(sql) else { return Vec::new() };
-        let text = |r: &rusqlite::Row<'_>| {
-            Ok(match r.get_ref(0)? {
-                rusqlite::types::ValueRef::Null => String::new(),
-                rusqlite::types::ValueRef::Integer(n) => n.to_string(),
-                rusqlite::types::ValueRef::Real(n) => n.to_string(),
-                rusqlite::types::ValueRef::Text(b) | rusqlite::types::ValueRef::Blob(b) => {
-                    String::from_utf8_lossy(b).into_owned()
-                }
-            })
-        };
-        let found = statement.query_map([], text).and_then(Iterator::collect);
-        found.unwrap_or_default()
-    }
-
-    pub fn one(&self, sql: &str) -> String {
-        self.rows(sql).into_iter().next().unwrap_or_default()
+    /// A table of the database, for what has no view.
+    pub fn table(&self, name: &str) -> Rows {
+        self.db().table(name)
     }
 
     /// A column of the newest task of a key.
     pub fn of(&self, key: &str, column: &str) -> String {
-        self.one(&format!("SELECT {column} FROM tasks WHERE key = '{key}' ORDER BY id DESC LIMIT 1"))
+        self.table("tasks").with("key", key).last(column)
     }
 
     /// Makes everything in the queue due.
     pub fn hurry(&self) {
-        let db = rusqlite::Connection::open(self.at("state/orch.db")).unwrap();
-        db.busy_timeout(Duration::from_secs(10)).unwrap();
-        db.execute("UPDATE jobs SET available_at = 0 WHERE status = 'queued'", []).unwrap();
-    }
-
-    /// Changes rows, as the passing of time would.
-    pub fn change(&self, sql: &str) {
-        let conn = rusqlite::Connection::open(self.at("state/orch.db")).unwrap();
-        conn.busy_timeout(Duration::from_secs(20)).unwrap();
-        conn.execute_batch(sql).unwrap();
+        self.db().hurry();
     }
 
     /// Runs steps until the condition holds: ticks, with an occasional reap, as timers would.
@@ -289,37 +271,22 @@ impl Pipe {
         self.of(key, "blocked_reason")
     }
 
-    /// The audit table's events, for a failed test.
+    /// What is stored and what the last runs said, for a failed test.
     pub fn story(&self) -> String {
-        let events =
-            self.rows("SELECT COALESCE(task_id, '-') || ' ' || event || ' ' || detail FROM audit ORDER BY seq");
-        let tasks = self.rows(
-            "SELECT key || ' ' || stage || ' a' || attempt || ' blocked=' || COALESCE(blocked_reason, '') || ' waits=' || COALESCE(waiting_for, '') || ' critical=' || COALESCE(critical, '') FROM tasks",
-        );
-        let jobs = self.rows(
-            "SELECT id || ' t' || task_id || ' ' || kind || ' ' || status || ' ' || COALESCE(reason, '') FROM jobs",
-        );
-        let cut = |s: &String| s.chars().take(400).collect::<String>();
-        let mut logs = String::new();
-        for run in self.rows("SELECT id FROM runs ORDER BY id DESC LIMIT 3") {
-            let log = std::fs::read_to_string(self.at(&format!("state/runs/{run}/supervisor.log"))).unwrap_or_default();
-            logs.push_str(&format!("run {run}: {log}\n"));
+        let mut text = self.db().story();
+        for run in self.table("runs").texts("id").iter().rev().take(3) {
+            text.push_str(&format!("run {run}: {}\n", self.read(&format!("state/runs/{run}/supervisor.log"))));
         }
-        format!(
-            "{}\n{}\n{}\n{logs}",
-            tasks.join("\n"),
-            jobs.join("\n"),
-            events.iter().map(cut).collect::<Vec<_>>().join("\n")
-        )
+        text
     }
 
     pub fn events(&self, event: &str) -> Vec<String> {
-        self.rows(&format!("SELECT detail FROM audit WHERE event = '{event}' ORDER BY seq"))
+        self.table("audit").with("event", event).texts("detail")
     }
 
     /// Alerts by kind, as they are sent.
     pub fn alerts(&self) -> Vec<String> {
-        self.rows("SELECT json_extract(payload, '$.kind') FROM outbox WHERE sink = 'alert' ORDER BY id")
+        self.table("outbox").with("sink", "alert").texts("payload/kind")
     }
 
     pub fn read(&self, name: &str) -> String {
@@ -370,20 +337,8 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 impl Drop for Pipe {
-    /// Ends every process with this installation's mark, then deletes the folder.
     fn drop(&mut self) {
-        let here = self.dir.path().to_string_lossy().into_owned();
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-            let marked = |file: &str, also: &str| {
-                let bytes = std::fs::read(entry.path().join(file)).unwrap_or_default();
-                let text = String::from_utf8_lossy(&bytes);
-                text.contains(&here) && text.contains(also)
-            };
-            let ours = marked("environ", "ORCH_RUN=") || marked("cmdline", "run-job");
-            if let Some(pid) = rustix::process::Pid::from_raw(pid).filter(|_| ours) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
+        self.inside = None;
+        procs::end(|| procs::of(self.dir.path()));
     }
 }

@@ -36,8 +36,7 @@ impl Scene {
     #[track_caller]
     pub fn drive(&self, key: &str, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.house.until(&format!("{key} {what}"), || {
-            let quiet = self.house.store().is_some()
-                && self.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty();
+            let quiet = self.house.store().is_some() && self.house.is_quiet();
             if let Some(task) = self.house.task(key).filter(|t| quiet && so(t)) {
                 return Some(task);
             }
@@ -51,7 +50,7 @@ impl Scene {
     pub fn deliver_all(&self) {
         self.house.until("all is told", || {
             self.house.tick();
-            self.house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
+            self.house.table("outbox").with("state", "open").is_empty().then_some(())
         });
     }
 
@@ -61,10 +60,7 @@ impl Scene {
 
     pub fn deliver_board_only(&self) {
         self.house.until("the board is told", || {
-            self.house
-                .query("SELECT id FROM outbox WHERE state = 'open' AND sink = 'board_status'")
-                .is_empty()
-                .then_some(())
+            self.house.table("outbox").with("state", "open").with("sink", "board_status").is_empty().then_some(())
         });
     }
 }

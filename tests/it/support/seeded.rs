@@ -1,5 +1,6 @@
 //! A state directory filled through the library's own store, and the binary on it: for tests of output.
 
+use super::rows::{Db, Rows};
 use orch::adapters::store::{Mode, NewTask, Store, Tx};
 use orch::model::ids::Key;
 use orch::model::task::Task;
@@ -59,6 +60,11 @@ impl Seeded {
         all.push("--json");
         let (code, out, err) = self.orch(&all);
         (code, serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out:?} {err}")))
+    }
+
+    /// A table of the database, for what has no view.
+    pub fn table(&self, name: &str) -> Rows {
+        Db::of(&self.path().join("state")).table(name)
     }
 
     pub fn store(&self) -> Store {

@@ -1,6 +1,7 @@
 //! A real Slurm of two nodes on this machine, of Debian's packages: a key, a controller and two daemons of nodes, on loopback
 //! ports of their own. Everything is started by the test and ended by its number.
 
+use super::procs::{below, pids, read, signal};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -157,7 +158,7 @@ impl Cluster {
         }
         self.kill(node);
         for pid in stepds {
-            for task in below(pid) {
+            for task in (1..8).flat_map(|n| below(pid, n)) {
                 signal(task, rustix::process::Signal::KILL);
             }
             signal(pid, rustix::process::Signal::KILL);
@@ -189,15 +190,6 @@ fn path() -> String {
     format!("{}:/usr/local/sbin:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
-pub fn pids() -> impl Iterator<Item = i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|e| e.file_name().to_str()?.parse().ok())
-}
-
-pub fn read(pid: i32, file: &str) -> Vec<u8> {
-    std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()
-}
-
 fn is(pid: i32, name: &str) -> bool {
     read(pid, "comm").starts_with(name.as_bytes())
 }
@@ -216,25 +208,4 @@ fn opens(pid: i32, spool: &Path) -> bool {
         parts.last().is_some_and(|at| at.starts_with(&name))
             && parts.get(6).is_some_and(|n| sockets.iter().any(|s| s == n))
     })
-}
-
-/// Its descendants.
-fn below(pid: i32) -> Vec<i32> {
-    let parent = |pid: i32| -> Option<i32> {
-        let stat = String::from_utf8(read(pid, "stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
-    let (mut all, mut tops) = (Vec::new(), vec![pid]);
-    while let Some(top) = tops.pop() {
-        let children: Vec<i32> = pids().filter(|p| parent(*p) == Some(top)).collect();
-        all.extend(&children);
-        tops.extend(children);
-    }
-    all
-}
-
-fn signal(pid: i32, signal: rustix::process::Signal) {
-    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-        let _ = rustix::process::kill_process(pid, signal);
-    }
 }

@@ -214,12 +214,12 @@ impl Issues {
                 Ok(then)
             }
             Ok(v) => Err(BoardError::Auth(format!(
-                "{} is {} now: correct board.owner and board.name",
+                "{} is now {}: correct board.owner and board.name",
                 self.full_name,
                 text(&v, "full_name")
             ))),
             Err(e) if matches!(e.http.status, Some(301 | 307 | 404)) => Err(BoardError::Auth(format!(
-                "no repository {} is seen: it moved, or the credential may not read it ({e})",
+                "the repository {} is not visible: it moved, or the credential may not read it ({e})",
                 self.full_name
             ))),
             Err(e) => Err(error(e)),
@@ -264,7 +264,7 @@ impl Issues {
         let after = self.item(&issue)?;
         // A label that is missing right after it was added does not exist, or somebody removed it: read again later.
         if is_label && !issue.labels.iter().any(|l| fold(l) == fold(&to.id)) {
-            return Err(BoardError::Conflict(format!("{} was to be {:?} and is not", after.key, to.name)));
+            return Err(BoardError::Conflict(format!("{} should be {:?}, but is not", after.key, to.name)));
         }
         self.show(&issue.node, &to.name);
         Ok(Moved::Set(after))
@@ -417,7 +417,7 @@ impl Board for Issues {
         let id = self.id()?;
         match self.first.get_or_init(|| id) {
             known if *known != id => Err(BoardError::Auth(format!(
-                "the repository has the id {id} and had {known}: another one took its name; correct board.owner and board.name"
+                "the repository's id is {id} and was {known}: another repository took its name; correct board.owner and board.name"
             ))),
             _ => Ok(()),
         }
@@ -441,19 +441,19 @@ impl Board for Issues {
         }
         let mut all = Vec::new();
         if found.has_issues == Some(false) {
-            let fix = "switch them on in its settings";
-            all.push(Examined::fail("board", "issues are switched off in the repository", fix));
+            let fix = "enable them in its settings";
+            all.push(Examined::fail("board", "issues are disabled in the repository", fix));
         }
         all.push(if found.may_push == Some(false) {
-            let message = format!("{} may not write to the repository: labels are dropped without a word", found.user);
+            let message = format!("{} may not write to the repository: GitHub silently drops its labels", found.user);
             Examined::fail("board", message, "give the account write access, or the App Issues: write")
         } else {
-            Examined::ok("board", format!("as {}; whoever may write to the repository decides", found.user))
+            Examined::ok("board", format!("as {}; everybody who may write to the repository decides", found.user))
         });
         all.push(match self.missing_labels() {
             Ok(missing) if missing.is_empty() => Examined::ok("labels", "every status has its label"),
             Ok(missing) => {
-                let fix = "`orch init` with this board configured makes them";
+                let fix = "`orch init` with this board configured creates them";
                 Examined::warn("labels", format!("no label {}", missing.join(", ")), fix)
             }
             Err(e) => Examined::warn("labels", e.to_string(), PAGE),

@@ -93,7 +93,7 @@ pub fn find_project(http: &Client, workspace: &str, wanted: &str) -> Result<Proj
         }
     }
     Err(BoardError::NotFound(format!(
-        "no live project {wanted:?} of workspace {workspace:?} has this user as a member"
+        "workspace {workspace:?} has no active project {wanted:?} with this user as a member"
     )))
 }
 
@@ -255,7 +255,7 @@ impl Plane {
         if after.status_id == change.to.id {
             Ok(Moved::Set(after))
         } else {
-            Err(BoardError::Conflict(format!("{} was to be {:?} and is not", after.key, change.to.name)))
+            Err(BoardError::Conflict(format!("{} should be {:?}, but is not", after.key, change.to.name)))
         }
     }
 
@@ -329,7 +329,7 @@ impl Plane {
             let mut ids = Vec::new();
             for blocker in new.blocked_by {
                 let found = self.get(&[], blocker)?;
-                ids.push(found.ok_or_else(|| BoardError::NotFound(format!("{blocker}, which is to block {key}")))?.id);
+                ids.push(found.ok_or_else(|| BoardError::NotFound(format!("{blocker}, which should block {key}")))?.id);
             }
             let path_of = |items: &str| self.in_project(&format!("{items}/{}/relations/", segment(&id)));
             let body = json!({"relation_type": "blocked_by", "issues": ids});
@@ -374,7 +374,7 @@ impl Board for Plane {
         vec![match self.probe() {
             Ok(found) if found.role.is_some_and(|r| r < 15) => Examined::fail(
                 "board",
-                format!("{} is a guest of the project: nothing can be written", found.user),
+                format!("{} is only a guest of the project, and can't write", found.user),
                 "make the account a member (role 15)",
             ),
             Ok(found) => {
@@ -461,7 +461,7 @@ impl Board for Plane {
             found.unfinished = Some(Unfinished { cursor: resume(&cursor), why });
             return Ok(found);
         }
-        Err(BoardError::Invalid("the list of work items pages in circles".to_owned()))
+        Err(BoardError::Invalid("the pages of the list of work items form a cycle".to_owned()))
     }
 
     /// One item by key, with its body; `None`: gone, archived or a draft. A wrong identifier is `Auth` (Plane answers

@@ -35,11 +35,11 @@ impl Elsewhere for Job {
     fn play(&self, spec: &Spec, run: &Run, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
         let unavailable = |why: String| ChildError::Unavailable { why };
         if !line::is_name(&self.name) {
-            return Err(unavailable(format!("{:?} is no name of a Slurm job", self.name)));
+            return Err(unavailable(format!("{:?} is not a Slurm job name", self.name)));
         }
         make_ready(&self.work_dir, run.uid.is_some()).map_err(unavailable)?;
         let program = program::place(&self.program, &self.work_dir, &self.known).map_err(|e| {
-            unavailable(format!("this program can't be put where the nodes see it: {e}; see slurm.work_dir"))
+            unavailable(format!("this program can't be copied to where the nodes see it: {e}; see slurm.work_dir"))
         })?;
         let mut sinks = Sinks::open(spec)?;
         // What an earlier command of this run left open goes first, because it has the same name.
@@ -190,7 +190,7 @@ impl Job {
                 Because::Folders => ChildError::Unavailable {
                     why: format!("{why}; slurm.work_dir has to be the same folder on this machine and every node"),
                 },
-                Because::Order => ChildError::Unavailable { why: format!("the node did not take the order: {why}") },
+                Because::Order => ChildError::Unavailable { why: format!("the node did not accept the job: {why}") },
             });
         }
         if let Some(why) = state.never {
@@ -245,7 +245,7 @@ impl Job {
             }
             if begun.elapsed() >= Duration::from_secs(self.settle_s) {
                 let why = format!(
-                    "what its node wrote is not to be seen in {} after {} s: slurm.work_dir is not one folder for both",
+                    "the node's files did not appear in {} within {} s: slurm.work_dir is not the same folder on both machines",
                     root.display(),
                     self.settle_s
                 );
@@ -462,7 +462,7 @@ impl Play<'_> {
         let Some(row) = rows.into_iter().max_by_key(|row| row.job).filter(|row| row.state == "PENDING") else { return };
         if never_starts(&row.reason) {
             self.state.never = Some(format!(
-                "its Slurm job would wait for ever ({}): correct partition, cpus, memory, gres or constraint under slurm",
+                "its Slurm job would never start ({}): correct partition, cpus, memory, gres or constraint under slurm",
                 row.reason
             ));
         }

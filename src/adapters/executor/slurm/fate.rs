@@ -50,22 +50,24 @@ pub fn fate(known: &Known) -> Fate {
         (Some(ended), _) => match ended.by {
             By::Slurm if !known.asked => Fate::Lost(format!("Slurm ended its job{}", named(word))),
             By::Silence if !known.asked => {
-                Fate::Lost("its node heard nothing from here for slurm.silence_s, and ended it".to_owned())
+                Fate::Lost("its node heard nothing from this machine for slurm.silence_s, and ended it".to_owned())
             }
             By::Itself | By::Wall | By::Stall | By::Stop | By::Silence | By::Slurm | By::Bound(_) => {
                 Fate::Reported(ended.clone())
             }
         },
-        (None, true) => {
-            Fate::Lost(format!("its Slurm job ended without a word from its node{}{}", named(word), complaint(known)))
-        }
+        (None, true) => Fate::Lost(format!(
+            "its Slurm job ended without a message from its node{}{}",
+            named(word),
+            complaint(known)
+        )),
         (None, false) if known.asked => Fate::Withdrawn,
         (None, false) => match (known.code, word) {
             (_, "CANCELLED") => Fate::Lost("its Slurm job was cancelled before it ran".to_owned()),
             // srun's own faults, and its refusals: exit 1 at once.
             (Some(OWN_FAULT | 1 | 255), _) => Fate::Refused(format!("srun refused the job{}", complaint(known))),
             _ => Fate::Refused(format!(
-                "confine-exec did not start in the Slurm job{}{}; is slurm.work_dir there on every node?",
+                "confine-exec did not start in the Slurm job{}{}; does slurm.work_dir exist on every node?",
                 named(word),
                 complaint(known)
             )),

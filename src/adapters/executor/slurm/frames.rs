@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn clu_3_what_is_no_frame_of_this_job_is_told_apart() {
+    fn clu_3_frames_of_another_job_are_recognised() {
         let ended = Ended { code: Some(3), signal: None, by: By::Itself, duration_ms: 1, left: None };
         let good = frame("n", &ToHost::Ended(ended.clone()), b"").unwrap();
         let read = |bytes: &[u8]| {

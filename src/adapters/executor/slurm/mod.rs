@@ -56,7 +56,7 @@ pub fn make_ready(work_dir: &Path, passed: bool) -> Result<(), String> {
     let meta = work_dir.metadata().map_err(fault)?;
     if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
         return Err(format!(
-            "slurm.work_dir {} is another account's, or others may write it; {way_out}",
+            "slurm.work_dir {} belongs to another account, or others may write it; {way_out}",
             work_dir.display()
         ));
     }

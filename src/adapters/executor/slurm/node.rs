@@ -79,7 +79,7 @@ fn first(reader: &mut Reader) -> Result<(Box<Order>, Vec<u8>), String> {
     loop {
         match reader.next::<ToNode>() {
             Ok(Some((ToNode::Order(order), input))) => return Ok((order, input)),
-            Ok(Some((ToNode::Stop | ToNode::Alive, _))) => return Err("the first frame is no order".to_owned()),
+            Ok(Some((ToNode::Stop | ToNode::Alive, _))) => return Err("the first frame is not an order".to_owned()),
             Ok(None) => {}
             Err(odd) => return Err(odd.to_string()),
         }
@@ -123,17 +123,17 @@ fn take(reader: &mut Reader, bound: Duration) -> io::Result<Heard> {
 fn folders(order: &Order) -> Result<(), String> {
     let of = |path: &Path| {
         let meta = path.symlink_metadata().map_err(|e| format!("the node can't see {}: {e}", path.display()))?;
-        if meta.is_dir() { Ok(meta) } else { Err(format!("{} is no folder on the node", path.display())) }
+        if meta.is_dir() { Ok(meta) } else { Err(format!("{} is not a folder on the node", path.display())) }
     };
     let me = rustix::process::geteuid().as_raw();
     let root = of(&order.root)?;
     if root.uid() != me || root.mode() & 0o022 != 0 {
-        return Err(format!("{} is another account's on the node, or others may write it", order.root.display()));
+        return Err(format!("{} belongs to another account on the node, or others may write it", order.root.display()));
     }
     let owner = order.uid.unwrap_or(me);
     for path in [&order.checkout, &order.home, &order.tmp] {
         if of(path)?.uid() != owner {
-            return Err(format!("{} is another account's on the node", path.display()));
+            return Err(format!("{} belongs to another account on the node", path.display()));
         }
     }
     Ok(())

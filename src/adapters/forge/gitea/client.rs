@@ -65,7 +65,7 @@ impl Gitea {
         let gone = |who: &str| ForgeError::Refused {
             refusal: Refusal::Gone,
             text: format!(
-                "{who} sees no repository {}: it is gone, or the account is no collaborator of it ({said})",
+                "{who} can't see the repository {}: it is gone, or the account is not its collaborator ({said})",
                 self.full_name
             ),
         };
@@ -107,7 +107,7 @@ impl Gitea {
                 return Ok(items);
             }
         }
-        Err(ForgeError::Invalid(format!("GET {path} pages in circles")))
+        Err(ForgeError::Invalid(format!("the pages of GET {path} form a cycle")))
     }
 
     fn matches(&self, pull: &wire::Pull, head: &str, base: &str) -> bool {
@@ -186,7 +186,7 @@ impl Forge for Gitea {
         let first = match made.and_then(|reply| Ok(reply.json()?)) {
             Ok(v) => match wire::pull(&v) {
                 Ok(pull) if self.matches(&pull, head, base) => return Ok(pull.request),
-                Ok(_) => ForgeError::UnknownOutcome("the new pull request is not the one asked for".to_owned()),
+                Ok(_) => ForgeError::UnknownOutcome("the new pull request is not the requested one".to_owned()),
                 Err(why) => ForgeError::UnknownOutcome(why),
             },
             Err(e) => e,

@@ -74,12 +74,12 @@ impl Gitea {
         let not_yet = |reason: &str| Ok(MergeOutcome::NotYet { reason: reason.to_owned() });
         let e = match answer {
             Answer::Status(201) => {
-                let reason = "the forge scheduled an automatic merge, which was not asked for; cancel it there";
+                let reason = "the forge scheduled an automatic merge that orch did not request; cancel it there";
                 return Ok(MergeOutcome::Refused { reason: reason.to_owned() });
             }
-            Answer::Status(_) => return not_yet("the forge says that it merged, but the base is where it was"),
+            Answer::Status(_) => return not_yet("the forge reports a merge, but the base did not move"),
             Answer::Pushed(PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated) => {
-                return not_yet("the push was accepted, but the base is where it was");
+                return not_yet("the push was accepted, but the base did not move");
             }
             Answer::Pushed(PushOutcome::Rejected { reason, moved: true }) => return not_yet(&reason),
             Answer::Pushed(PushOutcome::Rejected { reason, moved: false }) => {
@@ -106,7 +106,7 @@ impl Gitea {
                 None => not_yet(&said),
             },
             // "Already merged" has no words, and is ruled out: the state was just read.
-            Some(405) if said.is_empty() => not_yet("the forge refuses without a reason"),
+            Some(405) if said.is_empty() => not_yet("the forge refuses without giving a reason"),
             Some(405) if has(&["behind the base"]) => not_yet(&said),
             Some(405) => match wire::awaited(&low) {
                 Some(what) => {

@@ -63,7 +63,7 @@ impl Github {
             Err(e) => return e,
         };
         let text = format!(
-            "{who} sees no repository {}: it is gone, or the account or App has no access to it ({said})",
+            "{who} can't see the repository {}: it is gone, or the account or App has no access to it ({said})",
             self.full_name
         );
         ForgeError::Refused { refusal: Refusal::Gone, text }
@@ -76,7 +76,7 @@ impl Github {
             Some(id) if pull.base_repo != 0 && pull.base_repo != id => Err(ForgeError::Refused {
                 refusal: Refusal::MovedTo { to: String::new() },
                 text: format!(
-                    "{} has the id {} and had {id}: another repository took its name",
+                    "{}'s id is {} and was {id}: another repository took its name",
                     self.full_name, pull.base_repo
                 ),
             }),
@@ -131,7 +131,7 @@ impl Github {
         let body = json!({"reviewers": self.reviewers, "team_reviewers": self.team_reviewers});
         let path = self.at(&format!("pulls/{number}/requested_reviewers"));
         if let Err(e) = self.write(Method::Post, &path, &body) {
-            tracing::warn!(pull = number, "nobody is asked to review: {e}");
+            tracing::warn!(pull = number, "no reviewer could be requested: {e}");
         }
     }
 
@@ -265,7 +265,7 @@ impl Forge for Github {
                     self.ask_reviewers(pull.request.number);
                     return Ok(pull.request);
                 }
-                Ok(_) => ForgeError::UnknownOutcome("the new pull request is not the one asked for".to_owned()),
+                Ok(_) => ForgeError::UnknownOutcome("the new pull request is not the requested one".to_owned()),
                 Err(e) => ForgeError::UnknownOutcome(e.to_string()),
             },
             Err(e) => e,

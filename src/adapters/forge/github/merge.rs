@@ -77,9 +77,9 @@ impl Github {
     fn judge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>, answer: Answer) -> Result<MergeOutcome> {
         let not_yet = |reason: &str| Ok(MergeOutcome::NotYet { reason: reason.to_owned() });
         let e = match answer {
-            Answer::Merged => return not_yet("the forge says that it merged, but the base is where it was"),
+            Answer::Merged => return not_yet("the forge reports a merge, but the base did not move"),
             Answer::Pushed(PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated) => {
-                return not_yet("the push was accepted, but the base is where it was");
+                return not_yet("the push was accepted, but the base did not move");
             }
             Answer::Pushed(PushOutcome::Rejected { reason, moved: true }) => return not_yet(&reason),
             Answer::Pushed(PushOutcome::Rejected { reason, moved: false }) => {

@@ -130,7 +130,7 @@ pub(super) fn proposal(at: &GithubForge, quoted: &dyn Fn(&str) -> String) -> Str
     let at = format!("kind: github, {base}owner: {}, name: {}", quoted(owner), quoted(name));
     format!(
         "    forge: {{{at}, token: {login}}}     # docs/connecting-github.md
-    # Better: an App in the place of a token, which can read checks of private repositories and is no person.
+    # Better: an App instead of a token; it can read checks of private repositories and does not act as a person.
     # forge: {{{at}, app: {{id: 1, installation: 2, key: {{file: ~/orch-app.pem}}}}}}
     # Issues as work items, in the place of the board above; `orch init` then makes the labels.
     # board: {{{at}, token: {login}}}"

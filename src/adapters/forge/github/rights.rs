@@ -25,7 +25,7 @@ impl Github {
                 Ok(()) => Examined::ok("right", right),
                 Err(e) if right == CHECKS => {
                     let fix =
-                        "a fine-grained token can't have it: use an App, or name jobs of Actions alone in ci.contexts";
+                        "a fine-grained token can't have it: use an App, or name only jobs of Actions in ci.contexts";
                     let message = format!("{right} is missing, jobs of Actions are read instead: {e}");
                     Examined::warn("right", message, fix)
                 }

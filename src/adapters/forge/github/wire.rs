@@ -181,7 +181,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_a_run_that_has_ended_well_is_success() {
+    fn only_a_run_that_succeeded_is_success() {
         for (status, conclusion, state) in [
             ("completed", json!("success"), "success"),
             ("completed", json!("failure"), "failure"),

@@ -67,7 +67,7 @@ impl Tree<'_> {
         lines.extend(vendored.into_iter().map(|(folder, unchanged)| Line {
             file: TreeFile { oid: String::new(), path: folder.to_owned() },
             kind: Kind::Manifest(&[]),
-            settled: Some(open(unchanged, "it holds committed packages; what they are is not looked up".to_owned())),
+            settled: Some(open(unchanged, "it contains committed packages, which are not audited".to_owned())),
             partial: None,
         }));
         lines.sort_by(|a, b| {
@@ -141,7 +141,7 @@ impl Tree<'_> {
                 let moved = lock.is_some_and(|l| self.head.iter().any(|f| f.path == l && !self.unchanged(f)));
                 let outcome = match lock {
                     Some(lock) if unchanged || moved => AuditOutcome::Covered { by: lock.to_owned() },
-                    Some(lock) => open(unchanged, format!("it changed and {lock} did not")),
+                    Some(lock) => open(unchanged, format!("it changed, but {lock} did not")),
                     None => {
                         open(unchanged, "no tool here audits it, and there is no lock file that one would".to_owned())
                     }
@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_include_is_found_beside_its_file_and_never_outside() {
+    fn an_include_is_found_next_to_its_file_and_never_outside() {
         for (file, named, found) in [
             ("requirements.txt", "base.txt", Some("base.txt")),
             ("requirements/dev.txt", "base.txt", Some("requirements/base.txt")),

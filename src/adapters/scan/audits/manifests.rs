@@ -216,7 +216,7 @@ pub(super) fn vendored(path: &str) -> Option<&str> {
 
 /// Names of what a `Cargo.toml` gets from elsewhere; those defined by a workspace belong to the workspace's manifest.
 pub(super) fn of_cargo_toml(text: &str) -> Result<BTreeSet<String>, String> {
-    let table: toml::Table = toml::from_str(text).map_err(|e| format!("it is no TOML: {}", e.message()))?;
+    let table: toml::Table = toml::from_str(text).map_err(|e| format!("it is not TOML: {}", e.message()))?;
     let mut names = BTreeSet::new();
     cargo_names(&table, &mut names);
     if let Some(targets) = table.get("target").and_then(toml::Value::as_table) {
@@ -240,7 +240,7 @@ fn cargo_names(table: &toml::Table, names: &mut BTreeSet<String>) {
 /// Names of what a `package.json` gets from elsewhere.
 pub(super) fn of_package_json(text: &str) -> Result<BTreeSet<String>, String> {
     let doc: serde_json::Value =
-        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| format!("it is no JSON: {e}"))?;
+        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| format!("it is not JSON: {e}"))?;
     let mut names = BTreeSet::new();
     for section in ["dependencies", "devDependencies", "optionalDependencies"] {
         names.extend(doc.get(section).and_then(|d| d.as_object()).into_iter().flatten().map(|(name, _)| name.clone()));
@@ -264,7 +264,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_file_that_names_dependencies_is_known_wherever_it_lies() {
+    fn a_file_that_names_dependencies_is_found_in_any_folder() {
         let requirements = Some(Kind::Python(Python::Requirements));
         for (path, kind) in [
             ("requirements.txt", requirements),

@@ -174,7 +174,7 @@ impl Auditor<'_> {
             Ok(())
         } else {
             Err(doubt(format!(
-                "the known-vulnerable control package {package} was not found; the advisory source is not believed"
+                "the known-vulnerable control package {package} was not found; the advisory source is not trusted"
             )))
         }
     }

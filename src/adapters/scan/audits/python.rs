@@ -223,8 +223,8 @@ fn toml_lock(text: &str) -> Result<Pins, String> {
 }
 
 fn pipfile_lock(text: &str) -> Result<Pins, String> {
-    let doc: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("it is no JSON: {e}"))?;
-    let groups = doc.as_object().ok_or("it is no JSON object")?;
+    let doc: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("it is not JSON: {e}"))?;
+    let groups = doc.as_object().ok_or("it is not a JSON object")?;
     let mut pins = Pins::default();
     for (_, group) in groups.iter().filter(|(name, _)| *name != "_meta") {
         for (name, entry) in group.as_object().into_iter().flatten() {
@@ -236,7 +236,7 @@ fn pipfile_lock(text: &str) -> Result<Pins, String> {
 }
 
 fn table(text: &str) -> Result<toml::Table, String> {
-    toml::from_str(text).map_err(|e| format!("it is no TOML: {}", e.message()))
+    toml::from_str(text).map_err(|e| format!("it is not TOML: {}", e.message()))
 }
 
 fn at<'t>(table: &'t toml::Table, path: &[&str]) -> Option<&'t toml::Value> {

@@ -107,7 +107,6 @@ CREATE TABLE runs (
     dead_seen INTEGER NOT NULL DEFAULT 0,
     dead_seen_at TEXT,
     start_sha TEXT,
-    end_sha TEXT,
     exited_at TEXT,
     outcome TEXT,
     finalizer TEXT,

@@ -7,9 +7,10 @@
 pub mod people;
 pub mod trouble;
 
-use super::crash::{Dice, OWN_RESULT, Plan, TaskRow, World, script};
+use super::crash::{Dice, OWN_RESULT, Plan, World, script};
 use super::gitea::FakeGitea;
 use super::plane::{self, FakePlane};
+use super::rows::Row;
 use super::telegram::{CHAT, Telegram};
 use super::web::{Turn, Web};
 use std::collections::BTreeMap;
@@ -191,23 +192,23 @@ impl Night {
     }
 
     /// The tasks; `None`: they can't be read now.
-    pub fn tasks(&self) -> Option<Vec<TaskRow>> {
+    pub fn tasks(&self) -> Option<Vec<Row>> {
         if self.off.load(Ordering::SeqCst) || !self.world.path("state/orch.db").exists() {
             return None;
         }
-        self.world.try_tasks().ok()
+        self.world.db().tasks().ok()
     }
 
     /// Whether nothing more will happen: this many tasks ended or blocked, nothing in progress.
     pub fn quiet(&self, tasks: usize) -> bool {
         let Some(all) = self.tasks() else { return false };
-        let ended = |t: &TaskRow| t.stage == "done" || t.stage == "cancelled" || t.blocked.is_some();
+        let ended = |t: &Row| t.stage == "done" || t.stage == "cancelled" || t.blocked.is_some();
         all.len() == tasks
             && all.iter().all(ended)
-            && ["tasks WHERE watch = 'armed'", "runs WHERE state <> 'settled'", "leases WHERE task_id IS NOT NULL"]
-                .iter()
-                .all(|what| self.world.count(&format!("SELECT COUNT(*) FROM {what}")) == 0)
-            && self.world.count("SELECT COUNT(*) FROM outbox WHERE state IN ('open', 'parked')") == 0
+            && self.world.table("tasks").with("watch", "armed").is_empty()
+            && self.world.table("runs").without("state", "settled").is_empty()
+            && self.world.table("leases").set("task_id").is_empty()
+            && self.world.table("outbox").among("state", &["open", "parked"]).is_empty()
     }
 
     /// Runs the steps that timers would, each in its own loop, until the night is over.

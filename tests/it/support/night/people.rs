@@ -1,7 +1,7 @@
 //! The people of a night, who make work items, answer, stop, and retry what a kill blocked; and a CI of the forge.
 
 use super::{ANN, Night, Role, role};
-use crate::support::crash::TaskRow;
+use crate::support::rows::Row;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ impl Night {
         people
     }
 
-    fn attend(&self, task: &TaskRow, people: &mut People) {
+    fn attend(&self, task: &Row, people: &mut People) {
         let part = role(&task.key);
         if task.stage == "done" || task.stage == "cancelled" || task.key.contains('~') {
             return;
@@ -86,7 +86,7 @@ impl Night {
     }
 
     /// Whether it is time to give this answer, for the first time or again.
-    fn due(&self, task: &TaskRow, what: &str, people: &mut People) -> bool {
+    fn due(&self, task: &Row, what: &str, people: &mut People) -> bool {
         let key = (task.id, what.to_owned(), task.attempt);
         let pause = if what == "stop" { AGAIN / 10 } else { AGAIN };
         let due = people.asked.get(&key).is_none_or(|at| at.elapsed() > pause);
@@ -96,7 +96,7 @@ impl Night {
         due
     }
 
-    fn stop(&self, task: &TaskRow, people: &mut People) {
+    fn stop(&self, task: &Row, people: &mut People) {
         if !self.due(task, "stop", people) {
             return;
         }
@@ -108,7 +108,7 @@ impl Night {
 
     /// Answers on the board, in the chat and at the command line in turn, from the third time on only at the command
     /// line. Returns whether there was something to answer.
-    fn answer(&self, task: &TaskRow, wait: &str, times: u32) -> bool {
+    fn answer(&self, task: &Row, wait: &str, times: u32) -> bool {
         let (flag, status, verb) = match wait {
             "approval" => ("--approve", "Approved", "approve"),
             "confirm_deploy" => ("--confirm-deploy", "Confirm Deploy", "deploy"),

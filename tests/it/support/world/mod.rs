@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::git::{commit_in, raw};
+use super::procs;
+use super::rows::{Db, Row, Rows};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
@@ -103,22 +105,6 @@ impl Ran {
         let of = |h: &Value| (h["rule"].as_str().unwrap_or("").to_owned(), h["why"].as_str().unwrap_or("").to_owned());
         self.json["skipped"].as_array()?.iter().find(|h| h["task"] == key).map(of)
     }
-}
-
-/// One task's row from the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    pub id: i64,
-    pub key: String,
-    pub stage: String,
-    pub attempt: i64,
-    pub waiting: Option<String>,
-    pub blocked: Option<String>,
-    pub withdrawn: Option<String>,
-    pub branch: Option<String>,
-    pub head: Option<String>,
-    pub landed: Option<String>,
-    pub live_job: bool,
 }
 
 /// The installation. When it is dropped, its processes end and its folder is deleted.
@@ -310,72 +296,23 @@ impl World {
         self.task(key)
     }
 
-    /// The database, read only.
-    pub fn db(&self) -> Option<rusqlite::Connection> {
-        let path = self.state("orch.db");
-        if !path.exists() {
-            return None;
-        }
-        let db = rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
-        db.busy_timeout(Duration::from_secs(10)).ok()?;
-        Some(db)
+    pub fn db(&self) -> Db {
+        Db::of(&self.dir.join("state"))
+    }
+
+    /// A table of the database, for what has no view.
+    pub fn table(&self, name: &str) -> Rows {
+        self.db().table(name)
     }
 
     /// The live or latest task of a key.
     pub fn find(&self, key: &str) -> Option<Row> {
-        let db = self.db()?;
-        db.query_row(
-            "SELECT id, key, stage, attempt, waiting_for, blocked_reason, withdrawn, branch, head_sha, landed_sha, \
-             EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = t.id AND j.status IN ('queued', 'running')) \
-             FROM tasks t WHERE key = ?1 ORDER BY id DESC LIMIT 1",
-            [key],
-            |r| {
-                Ok(Row {
-                    id: r.get(0)?,
-                    key: r.get(1)?,
-                    stage: r.get(2)?,
-                    attempt: r.get(3)?,
-                    waiting: r.get(4)?,
-                    blocked: r.get(5)?,
-                    withdrawn: r.get(6)?,
-                    branch: r.get(7)?,
-                    head: r.get(8)?,
-                    landed: r.get(9)?,
-                    live_job: r.get(10)?,
-                })
-            },
-        )
-        .ok()
+        self.db().tasks().ok()?.into_iter().rfind(|t| t.key == key)
     }
 
     #[track_caller]
     pub fn task(&self, key: &str) -> Row {
         self.find(key).unwrap_or_else(|| panic!("{key} has no task\n{}", self.dump()))
-    }
-
-    /// Rows of a query as text, columns joined by `|`.
-    pub fn rows(&self, sql: &str) -> Vec<String> {
-        let Some(db) = self.db() else { return Vec::new() };
-        let mut statement = db.prepare(sql).unwrap();
-        let n = statement.column_count();
-        let rows = statement.query_map([], |r| {
-            let cells: Vec<String> = (0..n)
-                .map(|i| match r.get_ref(i).unwrap() {
-                    rusqlite::types::ValueRef::Null => "-".to_owned(),
-                    rusqlite::types::ValueRef::Integer(v) => v.to_string(),
-                    rusqlite::types::ValueRef::Real(v) => v.to_string(),
-                    rusqlite::types::ValueRef::Text(t) | rusqlite::types::ValueRef::Blob(t) => {
-                        String::from_utf8_lossy(t).into_owned()
-                    }
-                })
-                .collect();
-            Ok(cells.join("|"))
-        });
-        rows.unwrap().map(Result::unwrap).collect()
-    }
-
-    pub fn count(&self, sql: &str) -> i64 {
-        self.rows(sql).first().and_then(|t| t.parse().ok()).unwrap_or(0)
     }
 
     /// The prompt that the n-th run of a task's stage got on its standard input.
@@ -449,22 +386,7 @@ impl World {
 
     /// Everything that helps to see why a test failed.
     pub fn dump(&self) -> String {
-        let mut text = format!("world {}\n", self.dir.display());
-        for (what, sql) in [
-            (
-                "tasks",
-                "SELECT id, key, stage, attempt, epoch, waiting_for, blocked_reason, withdrawn, critical, critical_deploy, stop_requested_at FROM tasks",
-            ),
-            ("jobs", "SELECT id, task_id, stage, kind, status, spent, available_at, reason FROM jobs"),
-            ("runs", "SELECT id, task_id, stage, kind, state, result, result_why FROM runs"),
-            ("audit", "SELECT seq, task_id, event, substr(detail, 1, 240) FROM audit ORDER BY seq"),
-            ("outbox", "SELECT key, state, last_error FROM outbox WHERE state <> 'sent'"),
-        ] {
-            let _ = writeln!(text, "== {what}");
-            for row in self.rows(sql) {
-                let _ = writeln!(text, "{row}");
-            }
-        }
+        let mut text = format!("world {}\n{}", self.dir.display(), self.db().story());
         if let Ok(dir) = fs::read_dir(self.state("runs")) {
             for entry in dir.flatten() {
                 let log = fs::read_to_string(entry.path().join("supervisor.log")).unwrap_or_default();
@@ -489,41 +411,13 @@ impl World {
 
     /// Processes of this world: its folder is on their command line or in their environment.
     pub fn processes(&self) -> Vec<i32> {
-        let needle = self.dir.as_os_str().as_encoded_bytes().to_vec();
-        let own = std::process::id().to_string();
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Ok(pid) = name.parse::<i32>() else { continue };
-            if name == own {
-                continue;
-            }
-            let holds = |file: &str| {
-                fs::read(entry.path().join(file)).is_ok_and(|b| b.windows(needle.len()).any(|w| w == needle.as_slice()))
-            };
-            if holds("cmdline") || holds("environ") {
-                found.push(pid);
-            }
-        }
-        found
+        procs::of(&self.dir)
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Supervisors start further processes: repeat until none is left.
-        for _ in 0..100 {
-            let all = self.processes();
-            if all.is_empty() {
-                break;
-            }
-            for pid in all {
-                if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
-            }
-            pause(20);
-        }
+        procs::end(|| self.processes());
         if std::thread::panicking()
             && std::env::var_os("KEEP_WORLD").is_some()
             && let Some(folder) = self.folder.take()
