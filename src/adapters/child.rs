@@ -152,18 +152,20 @@ pub enum ChildError {
     /// It ran elsewhere and ended without anybody's request, or in an unknown way: that says nothing about it (CLU-3).
     #[error("{why}")]
     Lost { why: String },
+    /// Whether its job elsewhere is gone is unknown: nothing of the run may be settled or started (CLU-3c).
+    #[error("Slurm does not say whether the job {job} is gone ({why}); ask `squeue --name={job}`")]
+    Undecided { job: String, why: String },
     /// The child ended but its tree did not: nothing of the run may be reused.
     #[error("{left}")]
     Left { exit: Box<Exit>, left: StillAlive },
 }
 
-/// Runs `spec` until it ends or reaches a limit, then ends whatever is left of its tree: descendants, processes
-/// re-parented to this one as subreaper, its process group, and every process with the mark. Blocks. A subreaper runs
-/// one child at a time, and processes that `on_event` starts and leaves running count as the child's. Memory use is
-/// bounded, whatever the child writes.
+/// Runs `spec` until it ends or reaches a limit, then ends the rest of its tree: descendants, processes re-parented to
+/// this one as subreaper, its process group, and every process with the mark. Blocks. A subreaper runs one child at a
+/// time, and processes that `on_event` leaves running count as the child's. Memory use is bounded.
 ///
 /// # Errors
-/// [`ChildError`]. Except for `Left`, nothing of it is still running.
+/// [`ChildError`]. Except for `Left` and `Undecided`, nothing of it is still running.
 pub fn run(spec: &Spec, on_event: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
     if let Boundary::Away(run, elsewhere) = &spec.boundary {
         return elsewhere.play(spec, run, on_event);

@@ -3,6 +3,18 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+/// This program's file. If it was replaced while this process runs, the new one: the old has no path any more.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn own() -> std::io::Result<PathBuf> {
+    std::env::current_exe().map(|path| present(&path))
+}
+
+fn present(path: &Path) -> PathBuf {
+    path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map_or_else(|| path.to_owned(), PathBuf::from)
+}
+
 /// Finds a program: a path is used as it is; a name is searched on `PATH`, then in the cache's `bin`. `None`: not
 /// found.
 pub fn find(named: impl AsRef<Path>) -> Option<PathBuf> {
@@ -29,6 +41,14 @@ fn cache(var: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clu_2_a_program_that_was_replaced_is_found_at_its_path() {
+        for (path, found) in [("/usr/bin/orch", "/usr/bin/orch"), ("/usr/bin/orch (deleted)", "/usr/bin/orch")] {
+            assert_eq!(present(Path::new(path)), Path::new(found));
+        }
+        assert_eq!(own().unwrap(), std::env::current_exe().unwrap());
+    }
 
     #[test]
     fn the_cache_is_where_it_is_said_to_be() {

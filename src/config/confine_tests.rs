@@ -160,7 +160,7 @@ fn keys_that_mean_nothing_together_are_refused() {
     refused("confine: {command: [x]}", &["confine.command is set, and confine.engine is auto"]);
     refused("confine: {engine: command}", &["confine.command is missing"]);
     refused("confine: {network: hosts}", &["confine.hosts is missing"]);
-    refused("confine: {network: hosts, hosts: [example.org]}", &["is no NAME:PORT"]);
+    refused("confine: {network: hosts, hosts: [example.org]}", &["is not NAME:PORT"]);
     refused("confine: {processes: 0}", &["confine.processes is 0"]);
     refused("confine: {uid_base: 1000}", &["confine.uid_base is 1000"]);
     refused(

@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(of(&to_analyse, None), ("it waits to be picked up".to_owned(), true));
         assert!(of(&to_analyse, Some(&last(false))).1);
         let (next, due) = of(&to_analyse, Some(&last(true)));
-        assert!(next.ends_with("was not acted on: it is blocked") && !due, "{next}");
+        assert!(next.ends_with("had no effect: it is blocked") && !due, "{next}");
         let earlier = LastIntent { of_this_status: false, ..last(true) };
         assert!(of(&to_analyse, Some(&earlier)).1, "what was dismissed was another one");
         assert_eq!(of(&done, None), ("it is in \"Done\", which starts nothing".to_owned(), false));

@@ -28,7 +28,7 @@ pub enum Again {
 /// How often a cause may repeat; `None`: for as long as it lasts, since no agent works meanwhile.
 fn bound(cause: Cause) -> Option<i64> {
     match cause {
-        Cause::Lost | Cause::HeadMoved | Cause::PushRefused => Some(MOST),
+        Cause::Lost | Cause::Cluster | Cause::HeadMoved | Cause::PushRefused => Some(MOST),
         Cause::Outage | Cause::TakenBack | Cause::Environment | Cause::BaseFirst => None,
     }
 }
@@ -46,9 +46,10 @@ pub fn rule(cause: Option<Cause>) -> Rule {
     match cause {
         Some(Cause::Environment) => Rule::Environment,
         Some(Cause::BaseFirst) => Rule::BasePending,
-        Some(Cause::Lost | Cause::HeadMoved | Cause::PushRefused | Cause::Outage | Cause::TakenBack) | None => {
-            Rule::Backoff
-        }
+        Some(
+            Cause::Lost | Cause::Cluster | Cause::HeadMoved | Cause::PushRefused | Cause::Outage | Cause::TakenBack,
+        )
+        | None => Rule::Backoff,
     }
 }
 
@@ -79,7 +80,7 @@ mod tests {
     #[test]
     fn rule_48_every_cause_has_its_bound() {
         for cause in Cause::ALL {
-            let held = matches!(cause, Cause::Lost | Cause::HeadMoved | Cause::PushRefused);
+            let held = matches!(cause, Cause::Lost | Cause::Cluster | Cause::HeadMoved | Cause::PushRefused);
             assert_eq!(defer(*cause, 1), Again::After(WAIT_MS), "{cause}");
             assert_eq!(defer(*cause, 2), Again::After(WAIT_MS), "{cause}");
             assert_eq!(defer(*cause, 3) == Again::Hold, held, "{cause}");

@@ -1,5 +1,6 @@
 //! How a change of the guard settings is reported (RULE-39), and when a halt may be lifted. Pure.
 
+use crate::model::event::Event;
 use crate::model::text::clip;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,13 +10,13 @@ fn project_of(path: &str) -> Option<&str> {
 }
 
 /// Projects that were added or removed since: one event each, and no alert about their guards (ORD-3).
-pub fn moved(was: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<(String, &'static str)> {
+pub fn moved(was: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<(String, Event)> {
     let of = |all: &BTreeMap<String, String>| -> BTreeSet<String> {
         all.keys().filter_map(|path| project_of(path)).map(str::to_owned).collect()
     };
     let (was, now) = (of(was), of(now));
-    let added = now.difference(&was).map(|key| (key.clone(), "project_added"));
-    added.chain(was.difference(&now).map(|key| (key.clone(), "project_removed"))).collect()
+    let added = now.difference(&was).map(|key| (key.clone(), Event::ProjectAdded));
+    added.chain(was.difference(&now).map(|key| (key.clone(), Event::ProjectRemoved))).collect()
 }
 
 /// One setting that differs.
@@ -101,7 +102,7 @@ mod tests {
             keys.iter().map(|k| (format!("projects.{k}.security.gate_enabled"), "true".to_owned())).collect()
         };
         let found = moved(&of(&["A", "B"]), &of(&["B", "C"]));
-        assert_eq!(found, [("C".to_owned(), "project_added"), ("A".to_owned(), "project_removed")]);
+        assert_eq!(found, [("C".to_owned(), Event::ProjectAdded), ("A".to_owned(), Event::ProjectRemoved)]);
         assert_eq!(project_of("security.gate_enabled"), None);
         assert_eq!(differences(&of(&["A", "B"]), &of(&["B", "C"]), |_| "file".into()), []);
     }

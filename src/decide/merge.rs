@@ -5,45 +5,8 @@ use super::landing::Landing;
 use crate::model::finding::{Finding, Origin};
 use crate::model::ids::Sha;
 use crate::model::landing::Awaited;
+pub use crate::model::landing::MergeAnswer;
 use crate::model::task::{Deploy, Task};
-
-/// The forge's answer to a merge request, where a check then shows that nothing of the task landed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MergeAnswer {
-    /// It says merged, as tested or otherwise.
-    Merged,
-    BaseMoved,
-    HeadMoved,
-    Conflict {
-        paths: Vec<String>,
-    },
-    /// It is still computing.
-    NotYet {
-        reason: String,
-    },
-    /// Pull request or branch is closed or gone.
-    Withdrawn {
-        reason: String,
-    },
-    /// It names what it waits for.
-    Awaits {
-        what: Awaited,
-        said: String,
-    },
-    /// It refuses, whoever asks.
-    Refused {
-        reason: String,
-    },
-    /// It did not answer, or nobody knows what it did.
-    Silent,
-    /// It refuses this account, or knows no such pull request.
-    Denied {
-        reason: String,
-    },
-    Failed {
-        reason: String,
-    },
-}
 
 /// What follows.
 #[derive(Debug, Clone, PartialEq, Eq)]

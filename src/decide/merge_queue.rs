@@ -1,11 +1,13 @@
 //! A merge queue lands its own commit (GH-1): what to do with a pull request that goes through one. Pure.
 
+use crate::model::effect::Merging;
+use crate::model::event::Event;
 use crate::model::evidence::{EvidenceDetail, NewEvidence};
 use crate::model::finding::{Finding, Origin};
 use crate::model::gate::Gate;
 use crate::model::plan::Entry;
 use crate::model::rules::Queue;
-use crate::model::task::{Deploy, EvidenceVerdict, Task};
+use crate::model::task::{EvidenceVerdict, Task};
 use serde_json::json;
 
 /// What follows from one look.
@@ -57,21 +59,21 @@ pub fn step(queue: &Queue, entered: bool, tested: &str, contains: bool) -> Step 
 
 /// What is recorded of a deploy that the queue threw out: the merge gate's answer, as for a red CI. `status`: gates post
 /// commit statuses.
-pub fn thrown_out(task: &Task, deploy: &Deploy, why: &str, status: bool) -> Vec<Entry> {
+pub fn thrown_out(task: &Task, merging: &Merging, why: &str, status: bool) -> Vec<Entry> {
     let text = format!("{why}. The pull request's page shows which check it was.");
     let findings = vec![Finding { source: Origin::Ci, text }];
     let row = NewEvidence {
         subject: Gate::BranchMergeable.into(),
         run_id: None,
-        sha: deploy.head.clone(),
+        sha: merging.head.clone(),
         code_tree: task.head_tree.clone().unwrap_or_default(),
         verdict: EvidenceVerdict::Fail,
         why: why.to_owned(),
-        detail: EvidenceDetail::Mergeable { fence: deploy.fence, base: deploy.base.clone(), findings },
+        detail: EvidenceDetail::Mergeable { fence: merging.fence, base: merging.base.clone(), findings },
     };
     let detail =
-        json!({"gate": Gate::BranchMergeable, "verdict": EvidenceVerdict::Fail, "why": why, "head": deploy.head});
-    vec![Entry::Evidence { row, status }, Entry::Event { name: "gate", detail }, Entry::Touch]
+        json!({"gate": Gate::BranchMergeable, "verdict": EvidenceVerdict::Fail, "why": why, "head": merging.head});
+    vec![Entry::Evidence { row, status }, Entry::Event { name: Event::Gate, detail }, Entry::Touch]
 }
 
 #[cfg(test)]

@@ -72,11 +72,15 @@ pub struct Ending {
 }
 
 /// The end of a run in tier 1 or 3; `None`: the action ends no run. Nobody is to blame for a supervisor that vanished,
-/// so nothing is spent; one that ran too long has failed.
-pub fn ending(todo: &Reap, max_running_ms: i64) -> Option<Ending> {
+/// so nothing is spent; one that ran too long has failed. `left`: what its supervisor knew of the end of its cluster job
+/// when it left the run undecided (CLU-3c).
+pub fn ending(todo: &Reap, max_running_ms: i64, left: Option<&str>) -> Option<Ending> {
     match todo {
         Reap::Lost => {
-            let end = End::Unspent { cause: Cause::Lost, why: "its supervisor vanished".to_owned() };
+            let end = match left {
+                None => End::Unspent { cause: Cause::Lost, why: "its supervisor vanished".to_owned() },
+                Some(why) => End::Unspent { cause: Cause::Cluster, why: why.to_owned() },
+            };
             Some(Ending { tier: "dead", end, supervisor_too: false })
         }
         Reap::Overdue => {
@@ -293,12 +297,14 @@ pub(super) mod tests {
 
     #[test]
     fn run_8_only_what_ran_too_long_has_failed() {
-        let lost = ending(&Reap::Lost, 0).unwrap();
+        let lost = ending(&Reap::Lost, 0, None).unwrap();
         assert!(matches!(lost.end, End::Unspent { cause: Cause::Lost, .. }) && !lost.supervisor_too);
-        let late = ending(&Reap::Overdue, 7_000).unwrap();
+        let left = ending(&Reap::Lost, 0, Some("NODE_FAIL")).unwrap();
+        assert_eq!(left.end, End::Unspent { cause: Cause::Cluster, why: "NODE_FAIL".to_owned() });
+        let late = ending(&Reap::Overdue, 7_000, None).unwrap();
         assert!(matches!(&late.end, End::Failed { why, spent: true } if why.contains("(7 s)")) && late.supervisor_too);
         for other in [Reap::Leave, Reap::GiveBack, Reap::Count { seen: 1 }, Reap::Forget, Reap::Finalize] {
-            assert_eq!(ending(&other, 0), None);
+            assert_eq!(ending(&other, 0, None), None);
         }
     }
 }

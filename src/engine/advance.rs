@@ -1,7 +1,8 @@
 //! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
 
 use super::refused::{self, Refused};
-use super::{Ctx, apply, deploy, inputs, labels, landing, rehearse, steps, stop};
+use super::steps::Ran;
+use super::{Ctx, apply, labels, landing, pulls, steps};
 use crate::decide::transition::decide;
 use crate::model::decision::{Decision, Procedure};
 use crate::model::ids::TaskId;
@@ -46,40 +47,36 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
                 continue;
             }
         }
-        let Decision::Procedure(effect) = driven.last else { return Ok(driven.last) };
-        if ctx.dry {
-            if !rehearse::play(ctx, id, effect)? {
-                return Ok(Decision::Procedure(effect));
-            }
-            continue;
-        }
+        let Decision::Procedure(procedure) = driven.last else { return Ok(driven.last) };
         let row = ctx.task(id)?;
-        let revision = row.revision;
-        if before == Some((effect, revision)) {
-            return Ok(Decision::Hold {
-                rule: Rule::Gate,
-                why: format!("{effect} has yet to be repeated"),
-                until: None,
-            });
+        if before == Some((procedure, row.revision)) {
+            let why = format!("{procedure} has yet to be repeated");
+            let again = Decision::Hold { rule: Rule::Gate, why, until: None };
+            return Ok(if ctx.dry { driven.last } else { again });
         }
-        before = Some((effect, revision));
-        let done = match effect {
-            Procedure::MergeGate | Procedure::OpenPull => steps::run(ctx, id, effect).map(drop),
-            Procedure::VerdictInputs => inputs::record(ctx, id).map(drop),
-            Procedure::OpenDeploy => deploy::open(ctx, id),
-            Procedure::Land => deploy::land(ctx, id),
-            Procedure::CompleteStop => stop::complete(ctx, id),
-        };
+        before = Some((procedure, row.revision));
+        let done = steps::run(ctx, id, procedure);
+        if ctx.dry {
+            match done? {
+                Ran::Whole => continue,
+                Ran::Unknown => return Ok(driven.last),
+            }
+        }
         if let Err(e) = &done
             && let Some(answer) = refused::answer(e)
         {
-            return refused::hold(ctx, id, effect, &answer);
+            return refused::hold(ctx, id, procedure, &answer);
         }
-        refused::over(ctx, &row, effect, done.is_err())?;
-        if let Err(e) = done {
-            // No retry can succeed, so the task is blocked with the reason (ORD-1). A stop continues on its own.
-            let refused = Refused::why(&e).filter(|_| effect != Procedure::CompleteStop);
-            steps::block(ctx, id, &refused.ok_or(e)?, false)?;
+        refused::over(ctx, &row, procedure, done.is_err())?;
+        match done {
+            // A merge may leave the pull request open (SHIP-5).
+            Ok(_) if procedure == Procedure::Land => pulls::tidy(ctx),
+            Ok(_) => {}
+            Err(e) => {
+                // No retry can succeed, so the task is blocked with the reason (ORD-1). A stop continues on its own.
+                let refused = Refused::why(&e).filter(|_| procedure != Procedure::CompleteStop);
+                steps::block(ctx, id, &refused.ok_or(e)?, false)?;
+            }
         }
     }
     Ok(Decision::Hold { rule: Rule::Gate, why: "the step has reached its limit of actions".to_owned(), until: None })
@@ -101,7 +98,7 @@ pub fn noted(ctx: &mut Ctx, id: TaskId) {
         Ok(decision) => note(ctx, id, decision),
         Err(e) => {
             let row = ctx.task(id).ok();
-            ctx.fault(row.as_ref(), "advancing the task", &e);
+            ctx.fault(row.as_ref(), "moving the task on", &e);
         }
     }
 }

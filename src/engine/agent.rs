@@ -148,7 +148,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     let independent = site.agent != Agent::Reviewer || runtime.kind().starts_nothing_for_a_judge();
     ctx.store.write(|tx| {
         tx.set_run_start(run.id, Some(&start), Some(&hash), launch.model.as_deref(), Some(site.settings.effort.as_str()).filter(|e| !e.is_empty()), launch.session.as_deref())?;
-        tx.audit((ctx.clock)().wall_ms, Some(task.id), "run_prepared", &json!({"run": run.id, "start": start, "prompt_sha256": hash, "model": launch.model, "independent": independent, "notes": launch.notes, "confined": hold.held().as_str(), "network": hold.policy.network.word()}))
+        super::record::event(tx, (ctx.clock)().wall_ms, Some(task.id), crate::model::event::Event::RunPrepared, &json!({"run": run.id, "start": start, "prompt_sha256": hash, "model": launch.model, "independent": independent, "notes": launch.notes, "confined": hold.held().as_str(), "network": hold.policy.network.word()}))
     })?;
     // Check HALT and stop once more before the runtime starts (RULE-24).
     let now = ctx.now();

@@ -15,6 +15,7 @@ use crate::decide::transition::decide;
 use crate::model::act::By;
 use crate::model::change::{Change, Move};
 use crate::model::decision::Decision;
+use crate::model::event::Event;
 use crate::model::finding::Finding;
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
@@ -56,7 +57,7 @@ pub fn drive(tx: &Tx<'_>, id: TaskId, policy: &Policy, now: &Moment, auto: Optio
             None => {}
         }
         if leaves.artefacts {
-            tx.intend(&artefacts::key(id), Some(id), artefacts::KIND, &json!({}), me, at)?;
+            record::intend(tx, &artefacts::key(id), Some(id), artefacts::KIND, &json!({}), me, at)?;
         }
     }
     let key = tx.key_text(id)?.unwrap_or_else(|| format!("task {id}"));
@@ -111,10 +112,11 @@ impl Making<'_> {
     fn enqueue(&self, task: &Task, job: &NewJob, actions: &mut Vec<ActionLine>) -> Result<()> {
         let id = self.tx.enqueue(task, job, self.at)?;
         let agent = job.agent.map(Agent::as_str);
-        self.tx.audit(
+        record::event(
+            self.tx,
             self.at,
             Some(task.id),
-            "job_enqueued",
+            Event::JobEnqueued,
             &json!({"job": id, "kind": job.kind, "agent": agent, "stage": task.stage, "why": job.reason}),
         )?;
         let detail = json!({"job": id, "job_kind": job.kind, "agent": agent, "stage": task.stage});
@@ -125,7 +127,7 @@ impl Making<'_> {
     fn park(&self, task: &mut Task, asks: Change, waiting: Waiting) -> Result<()> {
         let (tx, at) = (self.tx, self.at);
         record::change(tx, task, asks, at)?;
-        tx.audit(at, Some(task.id), "waiting", &json!({"for": waiting, "stage": task.stage}))?;
+        record::event(tx, at, Some(task.id), Event::Waiting, &json!({"for": waiting, "stage": task.stage}))?;
         messages::show(tx, task, at)
     }
 
@@ -141,7 +143,7 @@ impl Making<'_> {
         let from = task.stage;
         record::change(self.tx, task, on, self.at)?;
         let detail = json!({"from": from, "to": to, "why": why, "head": task.head_sha});
-        let event = self.tx.audit(self.at, Some(task.id), "stage_advanced", &detail)?;
+        let event = record::event(self.tx, self.at, Some(task.id), Event::StageAdvanced, &detail)?;
         anchor(self.tx, task, event, self.now)?;
         messages::show(self.tx, task, self.at)?;
         self.did(actions, ActionKind::StageAdvanced, json!({"from": from, "to": to, "why": why}));
@@ -159,7 +161,7 @@ impl Making<'_> {
         } else {
             json!({"from": from, "to": task.stage, "why": why})
         };
-        let event = self.tx.audit(self.at, Some(task.id), "stage_rolled_back", &detail)?;
+        let event = record::event(self.tx, self.at, Some(task.id), Event::StageRolledBack, &detail)?;
         anchor(self.tx, task, event, self.now)?;
         messages::show(self.tx, task, self.at)?;
         let detail = json!({"from": from, "to": task.stage, "why": why, "attempt": task.attempt});
@@ -192,7 +194,7 @@ impl Making<'_> {
         record::change(tx, task, end, at)?;
         let why = said::end_of(self.view, why);
         let detail = json!({"from": from, "to": Stage::Done, "why": why, "landed": task.landed_sha});
-        let event = tx.audit(at, Some(task.id), "stage_advanced", &detail)?;
+        let event = record::event(tx, at, Some(task.id), Event::StageAdvanced, &detail)?;
         anchor(tx, task, event, self.now)?;
         tx.item_ended(&task.project, &task.item_id)?;
         messages::show(tx, task, at)?;
@@ -211,10 +213,11 @@ pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &By, at: i64)
         approval::record(tx, task, at)?;
     }
     record::change(tx, task, Change::Grant { waiting }, at)?;
-    tx.audit(
+    record::event(
+        tx,
         at,
         Some(task.id),
-        "released",
+        Event::Released,
         &json!({
             "for": waiting,
             "by": by,

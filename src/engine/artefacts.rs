@@ -11,6 +11,7 @@ use crate::config::ArtefactsAfterMerge;
 use crate::decide::refused::is_spent;
 use crate::model::artefact::{self, Artefact};
 use crate::model::card::AlertKind;
+use crate::model::event::Event;
 use crate::model::ids::{Key, Sha, TaskId};
 use crate::model::report::ActionKind;
 use crate::model::stage::Stage;
@@ -89,8 +90,14 @@ fn move_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str)
         // Every effect on git has a bound (ORD-1). The task is done, so there is nothing to block.
         let said = format!("{why}; given up after {} tries: they stay in the state directory", times + 1);
         ctx.store.write(|tx| {
-            tx.record_outcome(&key(task.id), &json!({"commit": null, "given_up": why}), at)?;
-            tx.audit(at, Some(task.id), "artefacts_refused", &json!({"why": why, "given_up": true}))?;
+            super::record::outcome(tx, &key(task.id), &json!({"commit": null, "given_up": why}), at)?;
+            super::record::event(
+                tx,
+                at,
+                Some(task.id),
+                Event::ArtefactsRefused,
+                &json!({"why": why, "given_up": true}),
+            )?;
             messages::alert(tx, task, AlertKind::ArtefactsRefused, 2, &said, at)
         })?;
         ctx.report.note(format!("{}: {said}", task.key));
@@ -100,9 +107,9 @@ fn move_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str)
     let me = ctx.me.clone();
     let intent = json!({"times": times + 1, "since": since, "until": until, "why": why});
     ctx.store.write(|tx| {
-        tx.intend(&key(task.id), Some(task.id), KIND, &intent, &me, at)?;
+        super::record::intend(tx, &key(task.id), Some(task.id), KIND, &intent, &me, at)?;
         if times == 0 {
-            tx.audit(at, Some(task.id), "artefacts_refused", &json!({"why": why}))?;
+            super::record::event(tx, at, Some(task.id), Event::ArtefactsRefused, &json!({"why": why}))?;
             messages::alert(tx, task, AlertKind::ArtefactsRefused, 1, why, at)?;
         }
         Ok::<_, StoreError>(())
@@ -146,7 +153,7 @@ fn one(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let files = kept(ctx, task);
     let wanted = project.deploy.artefacts_after_merge == ArtefactsAfterMerge::Branch;
     if !wanted || files.is_empty() {
-        ctx.store.write(|tx| tx.record_outcome(&key(task.id), &json!({"commit": null}), at))?;
+        ctx.store.write(|tx| super::record::outcome(tx, &key(task.id), &json!({"commit": null}), at))?;
         return Ok(());
     }
     let now = ctx.now();
@@ -165,8 +172,14 @@ fn one(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
         if let Ok(Pushed::As(commit)) = &done {
-            tx.record_outcome(&key(task.id), &json!({"commit": commit}), at)?;
-            tx.audit(at, Some(task.id), KIND, &json!({"commit": commit, "files": files.len()}))?;
+            super::record::outcome(tx, &key(task.id), &json!({"commit": commit}), at)?;
+            super::record::event(
+                tx,
+                at,
+                Some(task.id),
+                Event::ArtefactCommitted,
+                &json!({"commit": commit, "files": files.len()}),
+            )?;
         }
         tx.free_lease(&held.repo, held.fence)?;
         Ok::<_, StoreError>(())

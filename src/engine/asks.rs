@@ -120,7 +120,8 @@ fn settle(ctx: &mut Ctx, ask: i64, out: &Outcome) -> Result<()> {
 /// Queues a chat action, once per cause.
 pub fn post(tx: &Tx<'_>, task: Option<TaskId>, cause: &str, act: &ChatAct, at: i64) -> Result<(), StoreError> {
     let payload = serde_json::to_value(act).unwrap_or_default();
-    tx.post(&NewOutbox { key: format!("chat/{cause}"), task_id: task, sink: Sink::Chat, payload }, at).map(drop)
+    super::record::post(tx, &NewOutbox { key: format!("chat/{cause}"), task_id: task, sink: Sink::Chat, payload }, at)
+        .map(drop)
 }
 
 /// Closes a question: its message loses the buttons and shows who decided.
@@ -209,7 +210,7 @@ pub fn again(tx: &Tx<'_>, task: &Task, waiting: Waiting, cause: &str, at: i64) -
     };
     let key = format!("{}/{cause}", cause_key(kind, Cause::Task(task.id), task.wait_no));
     let payload = json!({"kind": kind, "key": task.key, "title": task.title, "detail": ""});
-    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::Alert, payload }, at).map(drop)
+    super::record::post(tx, &NewOutbox { key, task_id: Some(task.id), sink: Sink::Alert, payload }, at).map(drop)
 }
 
 /// Performs one chat action. Without a chat that accepts answers there is nothing to do.

@@ -8,6 +8,7 @@ use crate::adapters::git::{GitError, Mirror, PushOutcome};
 use crate::config::Project;
 use crate::model::branch_write::BranchWrite;
 use crate::model::change::Change;
+use crate::model::event::Event;
 use crate::model::ids::{Key, Sha, TaskId, branch_name};
 use crate::model::refusal::{Refusal, Side};
 use crate::model::report::ActionKind;
@@ -66,7 +67,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
         let tree = code_tree.to_string();
         let made = Change::Branch { name: branch.clone(), base: default_sha.clone(), head: head.clone(), tree };
         record::change(tx, &mut t, made, at)?;
-        tx.audit(at, Some(id), "branch_created", &json!({"branch": branch, "base": default_sha}))?;
+        record::event(tx, at, Some(id), Event::BranchCreated, &json!({"branch": branch, "base": default_sha}))?;
         Ok::<_, crate::adapters::store::StoreError>(t)
     })?;
     ctx.report.did(ActionKind::BranchCreated, Some(task.key.as_str()), json!({"branch": branch, "base": default_sha}));
@@ -145,7 +146,7 @@ fn accepted(ctx: &mut Ctx, task: &Task, landed: &Sha) -> Result<bool> {
         let retried = tx.meta(&asked)?.is_some_and(|asked_in| asked_in != visit) && task.blocked_reason.is_none();
         if retried {
             tx.set_meta(&repo, landed.as_str())?;
-            tx.audit(at, Some(task.id), "history_accepted", &json!({"without": landed}))?;
+            record::event(tx, at, Some(task.id), Event::HistoryAccepted, &json!({"without": landed}))?;
         } else {
             tx.set_meta(&asked, &visit)?;
         }
@@ -187,7 +188,9 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
             (None, _) => {
                 let at = ctx.now().stamp.wall_ms;
                 let me = ctx.me.clone();
-                ctx.store.write(|tx| tx.intend(&key, Some(task.id), made.kind(), &made.intent(), &me, at).map(drop))?;
+                ctx.store.write(|tx| {
+                    record::intend(tx, &key, Some(task.id), made.kind(), &made.intent(), &me, at).map(drop)
+                })?;
                 let pushed = mirror.push_new_branch(&name, base).map_err(|e| no_push(e, &task.key))?;
                 match pushed {
                     PushOutcome::Created => true,
@@ -206,8 +209,8 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
         let at = ctx.now().stamp.wall_ms;
         let me = ctx.me.clone();
         ctx.store.write(|tx| {
-            tx.intend(&key, Some(task.id), made.kind(), &made.intent(), &me, at)?;
-            tx.record_outcome(&key, &json!({"ours": outcome}), at)
+            record::intend(tx, &key, Some(task.id), made.kind(), &made.intent(), &me, at)?;
+            record::outcome(tx, &key, &json!({"ours": outcome}), at)
         })?;
         if outcome {
             let head = if head_there.is_some() { caught_up(mirror, &name, base)? } else { base.clone() };
@@ -256,7 +259,9 @@ pub fn restore(ctx: &mut Ctx, id: TaskId, branch: &str) -> Result<()> {
         PushOutcome::Rejected { reason, .. } => bail!("the remote refuses branch {branch}: {reason}"),
     }
     let at = ctx.now().stamp.wall_ms;
-    ctx.store.write(|tx| tx.audit(at, Some(id), "branch_created", &json!({"branch": branch, "restored": head})))?;
+    ctx.store.write(|tx| {
+        record::event(tx, at, Some(id), Event::BranchCreated, &json!({"branch": branch, "restored": head}))
+    })?;
     ctx.report.did(ActionKind::BranchCreated, Some(task.key.as_str()), json!({"branch": branch, "base": head}));
     Ok(())
 }

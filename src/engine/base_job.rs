@@ -21,6 +21,7 @@ use crate::decide::gates::ci::roll_up;
 use crate::model::base::{Base, BaseState, Unseen};
 use crate::model::card::AlertKind;
 use crate::model::ci::CiAnswer;
+use crate::model::event::Event;
 use crate::model::ids::{RunId, Sha, TaskId};
 use crate::model::parts;
 use crate::model::stage::{JobKind, Stage};
@@ -449,10 +450,11 @@ pub(super) fn end(ctx: &mut Ctx, project: &Project, token: &str, tried: &Tried) 
             BaseState::Environment | BaseState::Untried => at + environment_wait(first, base.failed),
             BaseState::Green | BaseState::Running | BaseState::NotApplicable => 0,
         };
-        tx.audit(
+        super::record::event(
+            tx,
             at,
             None,
-            "base_tried",
+            Event::BaseTried,
             &json!({"repo": name, "commit": base.commit, "state": base.state, "why": base.why}),
         )?;
         match tried.state {

@@ -5,6 +5,7 @@ use super::Ctx;
 use crate::adapters::process;
 use crate::adapters::sentinel;
 use crate::adapters::store::StoreError;
+use crate::model::event::Event;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::fmt;
@@ -85,7 +86,13 @@ pub fn take(ctx: &mut Ctx, meant: bool) -> Result<bool> {
         tx.set_meta(ROW, &text)?;
         if let Some(from) = before.or_else(|| was.as_ref().map(|w| w.to_string_lossy().into_owned())) {
             let by = meant.then(process::caller);
-            tx.audit(at, None, "configuration_adopted", &json!({"from": from, "to": text, "by": by}))?;
+            super::record::event(
+                tx,
+                at,
+                None,
+                Event::ConfigurationAdopted,
+                &json!({"from": from, "to": text, "by": by}),
+            )?;
         }
         Ok::<_, StoreError>(())
     })?;

@@ -10,6 +10,7 @@ use crate::model::answers::Answers;
 use crate::model::board::{Group, Intent, ItemRef, Progress, Resolved, Status, WorkItem, resolve};
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
+use crate::model::event::Event;
 use crate::model::ids::Key;
 use crate::model::stage::Stage;
 use crate::model::task::{Task, Wait};
@@ -339,7 +340,7 @@ pub fn asked(
         return Ok(());
     }
     record::change(tx, task, Change::Asked { at }, at)?;
-    tx.audit(at, Some(task.id), "asked", &json!({"for": task.waiting_for, "on": "the board"})).map(drop)
+    record::event(tx, at, Some(task.id), Event::Asked, &json!({"for": task.waiting_for, "on": "the board"})).map(drop)
 }
 
 fn one(tx: &Tx<'_>, read: &Reading<'_>, item: &WorkItem) -> StoreResult<Recorded> {
@@ -375,10 +376,11 @@ fn one(tx: &Tx<'_>, read: &Reading<'_>, item: &WorkItem) -> StoreResult<Recorded
             user: item.changed_by.as_deref(),
         };
         tx.add_intent(&new, at)?;
-        tx.audit(
+        record::event(
+            tx,
             at,
             None,
-            "intent_seen",
+            Event::IntentSeen,
             &json!({"key": item.key, "intent": intent, "was": old.as_ref().map(|o| o.status_id.clone())}),
         )?;
     }
@@ -451,8 +453,8 @@ fn withdrawn(tx: &Tx<'_>, task: &Task, seen: Option<Withdrawal>, kind: Asserts, 
     }
     let mut t = task.clone();
     record::change(tx, &mut t, Change::Withdrawal(seen.clone()), at)?;
-    let event = if seen.is_some() { "withdrawn" } else { "withdrawal_ended" };
-    tx.audit(at, Some(t.id), event, &json!({"why": seen.as_ref().map(ToString::to_string)}))?;
+    let event = if seen.is_some() { Event::Withdrawn } else { Event::WithdrawalEnded };
+    record::event(tx, at, Some(t.id), event, &json!({"why": seen.as_ref().map(ToString::to_string)}))?;
     if let Some(why) = &seen {
         messages::alert(tx, &t, AlertKind::Withdrawn, t.epoch, &why.to_string(), at)?;
     }

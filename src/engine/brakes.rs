@@ -2,6 +2,7 @@
 
 use super::{Ctx, guard, outbox, record};
 use crate::adapters::{process, sentinel};
+use crate::model::event::Event;
 use crate::model::report::{ActionKind, Rule};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -12,7 +13,7 @@ pub fn halt(ctx: &mut Ctx, reason: &str) -> Result<bool> {
     if new {
         let at = ctx.now().stamp.wall_ms;
         let detail = json!({"reason": reason, "by": process::caller()});
-        ctx.store.write(|tx| tx.audit(at, None, "halted", &detail).map(drop))?;
+        ctx.store.write(|tx| record::event(tx, at, None, Event::Halted, &detail).map(drop))?;
     }
     Ok(new)
 }
@@ -41,7 +42,7 @@ pub fn resume(ctx: &mut Ctx) -> Result<Resumed> {
     }
     let at = ctx.now().stamp.wall_ms;
     let detail = json!({"was": was, "by": process::caller()});
-    ctx.store.write(|tx| tx.audit(at, None, "resumed", &detail).map(drop))?;
+    ctx.store.write(|tx| record::event(tx, at, None, Event::Resumed, &detail).map(drop))?;
     Ok(Resumed::Lifted)
 }
 

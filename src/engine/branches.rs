@@ -5,6 +5,7 @@ use super::services::{self, Access};
 use super::{Ctx, base, messages, projects, pulls};
 use crate::adapters::git::DeleteOutcome;
 use crate::adapters::store::{JournalRow, StoreError, Tx};
+use crate::model::event::Event;
 use crate::model::ids::Sha;
 use crate::model::report::ActionKind;
 use crate::model::task::{Actor, Task};
@@ -23,7 +24,7 @@ const MOST_TRIES: i64 = 20;
 pub fn to_delete(tx: &Tx<'_>, task: &Task, me: &Actor, at: i64) -> Result<(), StoreError> {
     let (Some(branch), Some(head), Some(_)) = (&task.branch, &task.head_sha, &task.landed_sha) else { return Ok(()) };
     let intent = json!({"branch": branch, "head": head, "tries": 0, "until": 0});
-    tx.intend(&format!("t{}/merged/{branch}", task.id), Some(task.id), KIND, &intent, me, at).map(drop)
+    super::record::intend(tx, &format!("t{}/merged/{branch}", task.id), Some(task.id), KIND, &intent, me, at).map(drop)
 }
 
 /// Deletes what is due. A remote that refuses or does not answer is asked again later and fails no step.
@@ -57,7 +58,7 @@ fn later(ctx: &mut Ctx, task: &Task, row: &JournalRow, e: &anyhow::Error) -> Res
     intent["tries"] = json!(tries);
     intent["until"] = json!(at + (FIRST_MS << tries.clamp(0, 10)).min(LONGEST_MS));
     let me = ctx.me.clone();
-    ctx.store.write(|tx| tx.intend(&row.key, Some(task.id), KIND, &intent, &me, at).map(drop))?;
+    ctx.store.write(|tx| super::record::intend(tx, &row.key, Some(task.id), KIND, &intent, &me, at).map(drop))?;
     Ok(())
 }
 
@@ -93,10 +94,10 @@ fn one(ctx: &mut Ctx, task: &Task, row: &JournalRow) -> Result<()> {
 fn done(ctx: &mut Ctx, task: &Task, row: &JournalRow, outcome: &serde_json::Value) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
-        tx.record_outcome(&row.key, outcome, at)?;
+        super::record::outcome(tx, &row.key, outcome, at)?;
         let mut detail = outcome.clone();
         detail["branch"] = row.intent["branch"].clone();
-        tx.audit(at, Some(task.id), "branch_deleted", &detail).map(drop)
+        super::record::event(tx, at, Some(task.id), Event::BranchDeleted, &detail).map(drop)
     })?;
     Ok(())
 }

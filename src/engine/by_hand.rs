@@ -2,7 +2,7 @@
 
 use super::record;
 use super::red_ci::{RedCi, red_ci};
-use super::{Ctx, Moment, apply, base, base_job, bound, messages, stop, view};
+use super::{Ctx, Moment, apply, base, base_job, bound, messages, perform, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 use crate::config::Config;
 use crate::decide::command::{self, DeployAgain, Held, Lift, Refused, Reject, Then};
@@ -10,6 +10,7 @@ use crate::decide::transition;
 use crate::model::act::By;
 use crate::model::change::{Budget, Change, Move};
 use crate::model::decision::Decision;
+use crate::model::event::Event;
 use crate::model::finding::{Finding, Origin};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
@@ -32,7 +33,7 @@ pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str, by: &By) -> Result<bool> {
     ctx.report.changed = true;
     ctx.report.actions.extend(actions);
     if !ctx.dry && !cut.is_empty() {
-        stop::end_runs(ctx, &cut)?;
+        perform::processes::end_runs(ctx, &cut)?;
     }
     Ok(true)
 }
@@ -72,7 +73,7 @@ pub fn reject_in(
     }
     let mut t = task.clone();
     record::change(tx, &mut t, Change::Unblock, at)?;
-    tx.audit(at, Some(id), "rejected", &json!({"stage": task.stage, "why": text, "by": by}))?;
+    record::event(tx, at, Some(id), Event::Rejected, &json!({"stage": task.stage, "why": text, "by": by}))?;
     match meaning {
         Reject::Analyse => {
             record::change(tx, &mut t, Change::Move(Move::Repeat), at)?;
@@ -126,7 +127,13 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
             Ok(command::Retry::DueNow) => {
                 let due = at_once(tx, &ctx.config, &task, now.stamp.wall_ms)?;
                 if due {
-                    tx.audit(now.stamp.wall_ms, Some(id), "retried", &json!({"stage": task.stage, "by": by}))?;
+                    record::event(
+                        tx,
+                        now.stamp.wall_ms,
+                        Some(id),
+                        Event::Retried,
+                        &json!({"stage": task.stage, "by": by}),
+                    )?;
                 }
                 Ok(if due { Ok(Vec::new()) } else { Err(Retried::Nothing) })
             }
@@ -168,10 +175,11 @@ fn lifted(
         task.apply(Change::Pull(None))?;
     }
     let rollback = matches!(lift.then, Then::RollBack(_));
-    tx.audit(
+    record::event(
+        tx,
         at,
         Some(id),
-        "retried",
+        Event::Retried,
         &json!({"stage": task.stage, "was": why, "rollback": rollback, "ci": lift.ci, "by": by}),
     )?;
     let mut actions = Vec::new();
@@ -231,7 +239,7 @@ pub fn allow_red_base(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
         base_job::allow(tx, id)?;
-        tx.audit(at, Some(id), "starts_on_red_base", &json!({"by": by}))?;
+        record::event(tx, at, Some(id), Event::StartsOnRedBase, &json!({"by": by}))?;
         messages::comment(tx, &task, "on-red-base", "A person started it although the base is red.", at)?;
         messages::show(tx, &task, at)
     })?;
@@ -256,7 +264,13 @@ pub fn retry_from(ctx: &mut Ctx, id: TaskId, stage: Stage, by: &By) -> Result<Re
         let was = task.blocked_reason.clone();
         task.apply(Change::Unblock)?;
         record::change(tx, &mut task, Change::FreshBudget, at)?;
-        tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "from": stage, "was": was, "by": by}))?;
+        record::event(
+            tx,
+            at,
+            Some(id),
+            Event::Retried,
+            &json!({"stage": task.stage, "from": stage, "was": was, "by": by}),
+        )?;
         let mut actions = Vec::new();
         let view = view::task(tx, id, &now, None)?;
         apply::one(tx, view, decision, &now, &mut actions)?;

@@ -3,7 +3,7 @@
 
 use super::asks::{self, hash};
 use super::by_hand::{self, Rejected};
-use super::{Ctx, Moment, advance, apply, notices, stop};
+use super::{Ctx, Moment, advance, apply, notices, perform, stop};
 use crate::adapters::locks;
 use crate::adapters::notify::{NotifyError, Telegram};
 use crate::adapters::store::{StoreError, Tx};
@@ -11,6 +11,7 @@ use crate::decide::chat::{self as decide, Does, Facts, Heard, Ours};
 use crate::model::act::By;
 use crate::model::card::Locale;
 use crate::model::chat::{Ask, AskState, ChatAct, Decided, Ending, News, Press, Said, Says, Update, parse_data};
+use crate::model::event::Event;
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::report::{ActionKind, ActionLine};
@@ -189,7 +190,7 @@ fn pages(ctx: &mut Ctx, chat: &Telegram, rules: &Rules) -> Result<(Vec<TaskId>, 
             ctx.report.changed |= !applied.actions.is_empty();
             ctx.report.actions.extend(applied.actions);
             if !applied.cut.is_empty() {
-                stop::end_runs(ctx, &applied.cut)?;
+                perform::processes::end_runs(ctx, &applied.cut)?;
             }
             moved.extend(applied.task);
         }
@@ -280,7 +281,7 @@ fn stranger(tx: &Tx<'_>, press: &Press, task: Option<&Task>, at: i64) -> Result<
     if tx.note_stranger(at.div_euclid(DAY_MS), press.from.id)? {
         let who = render::chat::name(&press.from.name, press.from.id);
         let by = By::Telegram { user: press.from.id.to_string() };
-        tx.audit(at, task.map(|t| t.id), "stranger_refused", &json!({"by": by, "who": who}))?;
+        super::record::event(tx, at, task.map(|t| t.id), Event::StrangerRefused, &json!({"by": by, "who": who}))?;
     }
     Ok(())
 }

@@ -6,7 +6,10 @@ use super::{Ctx, tree};
 use crate::adapters::child::ChildError;
 use crate::adapters::executor::slurm::{self, Job, Ledger, Phase, Resources, Row};
 use crate::adapters::process::{self, Life};
+use crate::adapters::toolbox;
 use crate::config::{Config, ExecutorKind, Project, Slurm, SlurmKind};
+use crate::model::report::Rule;
+use crate::model::status::HeldBy;
 use crate::model::task::{Run, RunState};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -62,7 +65,7 @@ pub fn job(config: &Config, section: &Slurm, name: String, dir: &Path) -> Result
         work_dir,
         dir: dir.to_owned(),
         known: config.state_dir.join(KNOWN),
-        program: std::env::current_exe().context("finding this program's own file")?,
+        program: toolbox::own().context("finding this program's own file")?,
         settle_s: section.settle_s,
         silence_s: section.silence_s,
     })
@@ -88,6 +91,21 @@ pub struct Queue {
 /// The job that a run may still have.
 pub fn of(ctx: &Ctx, run: &Run) -> Option<Ledger> {
     if is_on(&ctx.config) { Ledger::read(&ctx.paths.run(run.id)) } else { None }
+}
+
+/// Why the supervisor of a run left it undecided: Slurm did not say whether its job is gone (CLU-3c).
+pub fn left(ctx: &Ctx, run: &Run) -> Option<String> {
+    of(ctx, run)?.left
+}
+
+/// What then holds its task. `dir`: the run's folder.
+pub fn undecided(dir: &Path) -> Option<HeldBy> {
+    let ledger = Ledger::read(dir)?;
+    let why = format!(
+        "Slurm does not say whether the job {0} is gone ({1}); see that its controller answers: `squeue --name={0}`",
+        ledger.name, ledger.left?
+    );
+    Some(HeldBy { rule: Rule::Environment, why, until: None })
 }
 
 /// Why a run's job waits in Slurm's queue, as Slurm calls it; `None`: it does not.
@@ -157,7 +175,7 @@ pub fn prune(ctx: &Ctx) -> Vec<PathBuf> {
     }
     let work_dir = PathBuf::from(&ctx.config.slurm.work_dir);
     let mut used: BTreeSet<PathBuf> = ledgers(ctx).into_iter().map(|(_, ledger)| ledger.program).collect();
-    let own = std::env::current_exe();
+    let own = toolbox::own();
     match own.and_then(|own| slurm::place(&own, &work_dir, &ctx.config.state_dir.join(KNOWN))) {
         Ok(path) => used.insert(path),
         // If this program's own file is unknown, nothing is deleted.
@@ -203,7 +221,13 @@ pub fn end(ctx: &mut Ctx, runs: &[Run]) -> Result<()> {
     while with.iter().any(|run| lives(run) && of(ctx, run).is_some_and(|l| l.phase != Phase::Over))
         && begun.elapsed() < bound
     {
-        std::thread::sleep(LOOK);
+        // Its death wakes this; its ledger is read again meanwhile.
+        match with.iter().find(|run| lives(run)).and_then(|run| run.supervisor.as_ref()) {
+            Some(supervisor) => {
+                process::await_end(supervisor, LOOK);
+            }
+            None => break,
+        }
     }
     for run in &with {
         let settle = Duration::from_secs(of(ctx, run).map_or(0, |l| l.settle_s));
@@ -215,6 +239,7 @@ pub fn end(ctx: &mut Ctx, runs: &[Run]) -> Result<()> {
                     ctx.paths.unit(run.id, false)
                 );
             }
+            // Slurm signals the end of a job to nobody but its own srun: the queue is polled.
             std::thread::sleep(LOOK * 5);
             ctx.queue = Queue::default();
         }

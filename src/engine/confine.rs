@@ -271,16 +271,18 @@ impl Hold {
         read.extend(self.history.clone());
         let run = Box::new(confine::Run {
             engine: self.engine.clone(),
-            policy: self.policy.clone(),
-            checkout: folders.checkout.clone(),
-            home: folders.home.clone(),
-            tmp: folders.tmp.clone(),
-            read,
-            hidden: self.hidden.clone(),
-            frozen: further.frozen,
-            uid: self.uid,
-            own_sandbox: further.own_sandbox,
             probe: self.probe.clone(),
+            bounds: confine::Bounds {
+                policy: self.policy.clone(),
+                checkout: folders.checkout.clone(),
+                home: folders.home.clone(),
+                tmp: folders.tmp.clone(),
+                read,
+                hidden: self.hidden.clone(),
+                frozen: further.frozen,
+                uid: self.uid,
+                own_sandbox: further.own_sandbox,
+            },
         });
         match &self.elsewhere {
             Some(elsewhere) => Boundary::Away(run, Arc::clone(elsewhere)),

@@ -15,6 +15,7 @@ use crate::decide::run_end::{self, Who};
 use crate::model::branch_write::BranchWrite;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
+use crate::model::event::Event;
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::refusal::Asked;
@@ -83,7 +84,7 @@ fn alert_secrets(ctx: &mut Ctx, site: &Site, run: &Run, secrets: &[Broken]) -> R
     let shown: Vec<String> = secrets.iter().take(5).map(ToString::to_string).collect();
     let detail = format!("The {} left {}. Nothing was pushed.", site.agent, shown.join(", "));
     Ok(ctx.store.write(|tx| {
-        tx.audit(at, Some(task.id), "secret_found", &json!({"run": run.id, "found": shown}))?;
+        record::event(tx, at, Some(task.id), Event::SecretFound, &json!({"run": run.id, "found": shown}))?;
         messages::alert(tx, task, AlertKind::SecretFound, run.id.0, &detail, at)
     })?)
 }
@@ -115,8 +116,14 @@ fn settlement(
     if !judged.faults.is_empty() {
         let at = ctx.now().stamp.wall_ms;
         ctx.store.write(|tx| {
-            tx.audit(at, Some(task.id), "front_matter_faults", &json!({"run": run.id, "faults": judged.faults}))
-                .map(drop)
+            record::event(
+                tx,
+                at,
+                Some(task.id),
+                Event::FrontMatterFaults,
+                &json!({"run": run.id, "faults": judged.faults}),
+            )
+            .map(drop)
         })?;
     }
     let mut refused = None;
@@ -217,7 +224,7 @@ fn push(
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();
     let write = BranchWrite::Pushed { branch: branch.clone(), from: start.clone(), to: head.clone() };
-    ctx.store.write(|tx| tx.intend(&key, Some(task.id), write.kind(), &write.intent(), &me, at).map(drop))?;
+    ctx.store.write(|tx| record::intend(tx, &key, Some(task.id), write.kind(), &write.intent(), &me, at).map(drop))?;
     // Always push with a lease: a plain push would recreate a branch that somebody else deleted after the check.
     let pushing = mirror.push_with_lease(&branch, &head, start);
     let outcome = services::git(ctx, &site.project, Access::Push, pushing)?;
@@ -253,10 +260,10 @@ fn pushed(ctx: &mut Ctx, site: &Site, run: &Run, key: &str, done: Option<(&Sha, 
     let task = &site.ground.task;
     let at = ctx.now().stamp.wall_ms;
     Ok(ctx.store.write(|tx| {
-        tx.record_outcome(key, &json!({"pushed": done.is_some()}), at)?;
+        record::outcome(tx, key, &json!({"pushed": done.is_some()}), at)?;
         let Some((from, to)) = done else { return Ok(()) };
         let detail = json!({"branch": task.branch, "from": from, "to": to, "run": run.id, "squash": squash});
-        tx.audit(at, Some(task.id), "branch_pushed", &detail).map(drop)
+        record::event(tx, at, Some(task.id), Event::BranchPushed, &detail).map(drop)
     })?)
 }
 
@@ -277,7 +284,7 @@ fn moved(ctx: &mut Ctx, site: &Site, head_there: Option<Sha>) -> Result<()> {
             tx.add_evidence(&t, row, at)?;
         }
         record::change(tx, &mut t, Change::Head { sha: sha.clone(), tree }, at)?;
-        tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": by})).map(drop)
+        record::event(tx, at, Some(t.id), Event::HeadMoved, &json!({"to": sha, "by": by})).map(drop)
     })?;
     Ok(())
 }

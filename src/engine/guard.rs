@@ -8,6 +8,7 @@ use crate::adapters::store::{StoreError, TAIL_WRITTEN, Tail};
 use crate::adapters::{disk, modes};
 use crate::decide::guards::may_resume as may_resume_after;
 use crate::model::card::AlertKind;
+use crate::model::event::Event;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::io::ErrorKind;
@@ -96,7 +97,7 @@ pub fn closed(ctx: &mut Ctx, mut open: Vec<PathBuf>) -> Result<()> {
         if open.is_empty() {
             return Ok(());
         }
-        tx.audit(at, None, "modes_repaired", &json!({"count": open.len(), "first": named}))?;
+        super::record::event(tx, at, None, Event::ModesRepaired, &json!({"count": open.len(), "first": named}))?;
         let n = tx.count_up("guards/modes", 1)?;
         let detail = format!(
             "Other accounts could read or change {} files and folders of the state directory ({}). This is fixed now, but those accounts may know the contents.",

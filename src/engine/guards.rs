@@ -5,6 +5,7 @@ use super::{Ctx, messages};
 use crate::adapters::store::StoreError;
 use crate::decide::guards::{alert, differences, moved};
 use crate::model::card::AlertKind;
+use crate::model::event::Event;
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -51,12 +52,18 @@ pub fn compare(ctx: &mut Ctx) -> Result<()> {
         tx.set_meta(ROW, &text)?;
         tx.set_meta(MADE_OF, &made_of)?;
         for (project, event) in &moved {
-            tx.audit(at, None, event, &json!({"project": project, "caller": caller, "step": step}))?;
+            super::record::event(tx, at, None, *event, &json!({"project": project, "caller": caller, "step": step}))?;
         }
         if changed.is_empty() {
             return Ok(());
         }
-        tx.audit(at, None, "guard_changed", &json!({"changed": changed, "caller": caller, "step": step}))?;
+        super::record::event(
+            tx,
+            at,
+            None,
+            Event::GuardChanged,
+            &json!({"changed": changed, "caller": caller, "step": step}),
+        )?;
         let n = tx.count_up("guards/changes", 1)?;
         let detail = alert(&changed, step, &caller);
         messages::alert_named(tx, AlertKind::GuardChanged, "guard settings", n, &detail, at)?;

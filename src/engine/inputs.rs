@@ -2,15 +2,13 @@
 
 use super::{Ctx, projects};
 use crate::adapters::git::{ChangedPath, EntryKind, MAX_FILE, Mirror, Object};
-use crate::adapters::store::NewEvidence;
 use crate::decide::definitions::is_test_path;
 use crate::decide::inputs::{Change, Side, inputs, side};
 use crate::model::artefact::is_artefact_path;
-use crate::model::evidence::EvidenceDetail;
-use crate::model::gate::Subject;
-use crate::model::ids::{Sha, TaskId};
-use crate::model::inputs::{Input, MOST, first};
-use crate::model::task::EvidenceVerdict;
+use crate::model::effect::Report;
+use crate::model::ids::Sha;
+use crate::model::inputs::Input;
+use crate::model::task::Task;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 
@@ -80,41 +78,14 @@ fn read(mirror: &Mirror, chunk: &[ChangedPath], moved: &BTreeSet<Sha>) -> Result
     Ok(changes.collect())
 }
 
-/// Records the verdict inputs of the task's head in a row. `false`: nothing was done, since the task moved meanwhile or
-/// a dry run has no mirror to read.
-pub fn record(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
-    let task = ctx.task(id)?;
+/// Lists the verdict inputs of `base...head`. A dry run has a mirror only where one is already there.
+pub fn listed(ctx: &mut Ctx, task: &Task, base: &Sha, head: &Sha) -> Result<Report> {
     let project = ctx.project(&task.project)?.clone();
     let mirror = match projects::local_mirror(ctx, &project)? {
         Some(mirror) => mirror,
-        None if ctx.dry => return Ok(false),
+        None if ctx.dry => return Ok(Report::Unread),
         None => projects::mirror(ctx, &project)?,
     };
-    let head = task.head_sha.clone().context("the task has no pushed head")?;
-    let base = task.base_sha.clone().context("the task has no base")?;
-    let tree = task.head_tree.clone().context("the task's head has no tree")?;
-    let found = between(&mirror, &base, &head).with_context(|| format!("what {} changed", task.key))?;
-    let why = match found.len() {
-        0 => "nothing that decides what CI means was changed".to_owned(),
-        n => format!("{n} files that decide what CI means were changed"),
-    };
-    let row = NewEvidence {
-        subject: Subject::Inputs,
-        run_id: None,
-        sha: head,
-        code_tree: tree,
-        verdict: EvidenceVerdict::Pass,
-        why,
-        detail: EvidenceDetail::Inputs { base, inputs: first(&found, MOST) },
-    };
-    let at = ctx.now().stamp.wall_ms;
-    Ok(ctx.store.write(|tx| {
-        let now = tx.task(id)?;
-        let same = now.revision == task.revision;
-        if same {
-            tx.add_evidence(&now, &row, at)?;
-            super::messages::card(tx, &now, at)?;
-        }
-        Ok::<_, crate::adapters::store::StoreError>(same)
-    })?)
+    let found = between(&mirror, base, head).with_context(|| format!("what {} changed", task.key))?;
+    Ok(Report::Inputs(found))
 }

@@ -9,6 +9,7 @@ use crate::decide::command::{self, Refused};
 use crate::model::act::By;
 use crate::model::board::WorkItem;
 use crate::model::change::{Change, ItemText, Move};
+use crate::model::event::Event;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
 use crate::model::task::{Task, Waiting};
@@ -115,7 +116,7 @@ fn dismiss(tx: &Tx<'_>, row: &IntentRow, task: Option<&Task>, why: &str, at: i64
         return Ok(());
     }
     let detail = json!({"intent": row.kind, "item": row.item_id, "why": why});
-    tx.audit(at, task.map(|t| t.id), "intent_dismissed", &detail)?;
+    record::event(tx, at, task.map(|t| t.id), Event::IntentDismissed, &detail)?;
     let Some(task) = task else { return Ok(()) };
     let again = NewOutbox {
         key: format!("board/t{}/dismissed{}", task.id, row.id),
@@ -123,7 +124,7 @@ fn dismiss(tx: &Tx<'_>, row: &IntentRow, task: Option<&Task>, why: &str, at: i64
         sink: Sink::BoardStatus,
         payload: json!({}),
     };
-    tx.post(&again, at).map(drop)
+    record::post(tx, &again, at).map(drop)
 }
 
 /// A work item, its blockers by key, and its unknown blockers.
@@ -210,10 +211,11 @@ fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
         if let Some(why) = decide::unknown_blockers(begin.unknown.clone()) {
             record::change(tx, &mut task, Change::Withdrawal(Some(why)), at)?;
         }
-        tx.audit(
+        record::event(
+            tx,
             at,
             Some(task.id),
-            "task_created",
+            Event::TaskCreated,
             &json!({"key": task.key, "title": task.title, "round": task.round, "by": row.by()}),
         )?;
         let driven = apply::drive(tx, task.id, &policy, &now, None)?;
@@ -252,7 +254,7 @@ fn resume(ctx: &mut Ctx, row: &IntentRow, task: &Task) -> Result<()> {
         });
         let changes = text.map(Change::Follow).into_iter().chain([Change::Move(Move::Repeat)]);
         record::changes(tx, &mut t, changes, at)?;
-        tx.audit(at, Some(id), "resumed", &json!({"stage": t.stage, "by": row.by()})).map(drop)
+        record::event(tx, at, Some(id), Event::Resumed, &json!({"stage": t.stage, "by": row.by()})).map(drop)
     })?;
     advance::noted(ctx, id);
     Ok(())

@@ -5,25 +5,17 @@ use super::{Ctx, perform, steps, view};
 use crate::decide::landing::{Landing, judge};
 use crate::decide::report;
 pub use crate::model::effect::Depth;
-use crate::model::ids::{Sha, TaskId};
+use crate::model::ids::TaskId;
 use crate::model::landing::Seen;
 use crate::model::plan::Entry;
 use crate::model::stage::Stage;
 use crate::model::task::Task;
-use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 
 /// What was found, and what it means.
 #[derive(Debug)]
 pub struct Checked {
     pub task: Task,
-    pub default_branch: String,
-    /// The default branch's tip, in the mirror.
-    pub tip: Sha,
-    /// The task's branch on the remote.
-    pub remote_head: Option<Sha>,
-    /// The commit of the default branch that the head was judged on.
-    pub base: Sha,
     pub landing: Landing,
 }
 
@@ -34,14 +26,7 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     let Some(survey) = report::survey(&view, &ctx.policy, depth) else { return Ok(None) };
     let found = perform::branch::survey(ctx, &view.task, &survey)?;
     let landing = judge(&Seen { line: found.line, pull: found.pull, branch: found.branch, released: survey.released });
-    Ok(Some(Checked {
-        task: view.task,
-        default_branch: found.default_branch,
-        tip: found.tip,
-        remote_head: found.remote_head,
-        base: survey.base,
-        landing,
-    }))
+    Ok(Some(Checked { task: view.task, landing }))
 }
 
 /// Applies the immediate consequences: a withdrawal by somebody else holds the task, an untested landing blocks it and
@@ -53,11 +38,6 @@ pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> 
         steps::record(ctx, id, entries)?;
     }
     Ok(stopped)
-}
-
-/// The forge says merged but its branch does not show it: checked again within the bound of every gate.
-pub fn unsettled(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
-    steps::follow(ctx, task.id, report::unsettled(why).then).map(drop)
 }
 
 /// Before an agent starts, before its push, before a task moves and while it waits for a person (RULE-31): whether
@@ -106,21 +86,4 @@ pub fn check_waiting_deploys(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
 
 fn freeze(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
     steps::record(ctx, task.id, vec![Entry::Freeze { why: why.to_owned() }])
-}
-
-/// For a stop: the commit of the default branch that contains work of the task, whoever merged it (RULE-28).
-pub fn in_default(ctx: &mut Ctx, id: TaskId) -> Result<Option<Sha>> {
-    let Some(checked) = check(ctx, id, Depth::Remote)? else { return Ok(None) };
-    Ok(match checked.landing {
-        Landing::Landed { commit } => Some(commit),
-        Landing::Untested { commit, .. } | Landing::Withdrawn(Withdrawal::Merged { commit, .. }) => {
-            Some(commit.unwrap_or(checked.tip))
-        }
-        Landing::Withdrawn(_)
-        | Landing::Rewritten { .. }
-        | Landing::HeadMoved
-        | Landing::BaseMoved
-        | Landing::Unsettled { .. }
-        | Landing::NotYet => None,
-    })
 }

@@ -4,6 +4,7 @@ use super::Ctx;
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::StoreError;
 use crate::model::act::By;
+use crate::model::event::Event;
 use crate::model::ids::TaskId;
 use crate::model::task::Lease;
 use anyhow::Result;
@@ -84,7 +85,7 @@ pub fn break_by_hand(ctx: &mut Ctx, repo: &str, why: &str, by: &By) -> Result<Br
         }
         tx.free_lease(repo, held.fence)?;
         let event = json!({"repo": repo, "fence": held.fence, "why": why, "by": by});
-        tx.audit(at, held.task_id, "lease_broken", &event)?;
+        super::record::event(tx, at, held.task_id, Event::LeaseBroken, &event)?;
         Ok::<_, StoreError>(Broken::Yes)
     })?;
     if broken == Broken::Yes {

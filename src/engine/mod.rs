@@ -42,8 +42,6 @@ pub mod landing;
 pub mod lease;
 mod left;
 pub mod logs;
-pub mod merge_queue;
-pub mod messages;
 pub mod mirrors;
 pub mod notices;
 pub mod observe;
@@ -62,7 +60,6 @@ pub mod reconcile;
 pub mod record;
 pub mod red_ci;
 pub mod refused;
-pub mod rehearse;
 pub mod replay;
 pub mod repository;
 pub mod reserved;
@@ -86,6 +83,8 @@ pub mod tree;
 pub mod view;
 pub mod watch;
 pub mod way;
+
+pub use record::messages;
 
 use crate::adapters::git::Git;
 use crate::adapters::sentinel;

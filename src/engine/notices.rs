@@ -12,6 +12,7 @@ use crate::config::{self, TrackerMode};
 use crate::decide::notify::{over_all, to_file};
 use crate::model::card::{AlertData, AlertKind, Delivered};
 use crate::model::card_steps::{CardMode, Shown, StoredCard};
+use crate::model::event::Event;
 use crate::model::task::{Task, Waiting};
 use crate::render;
 use anyhow::Result;
@@ -256,7 +257,7 @@ pub(super) fn keep(ctx: &mut Ctx, place: &Place, row: &OutboxRow, task: Option<&
                 // Message ids of the old chat mean nothing in the new one; if this was a card, it was sent afresh.
                 tx.forget_cards(place.name, task.map(|t| t.id).filter(|_| out.delivered == Delivered::Yes))?;
                 super::asks::moved(tx, chat, at)?;
-                tx.audit(at, None, "chat_moved", &json!({"sink": place.name, "to": chat}))?;
+                super::record::event(tx, at, None, Event::ChatMoved, &json!({"sink": place.name, "to": chat}))?;
             }
             if let Delivered::Throttled { retry_after_s } = &out.delivered {
                 let until = at.saturating_add(i64::try_from(*retry_after_s).unwrap_or(60).clamp(1, 86_400) * 1000);
@@ -283,7 +284,7 @@ fn first_refusal(tx: &Tx<'_>, place: &Place, why: &str, at: i64) -> Result<(), S
     let off = Off { config: place.config.clone(), why: why.to_owned(), since: at, tried: at };
     tx.set_meta(&off_key(place.name), &json!(off).to_string())?;
     let n = tx.count_up(&format!("sink/{}/times_off", place.name), 1)?;
-    tx.audit(at, None, "sink_off", &json!({"sink": place.name, "why": why}))?;
+    super::record::event(tx, at, None, Event::SinkOff, &json!({"sink": place.name, "why": why}))?;
     messages::alert_named(tx, AlertKind::MessageParked, place.name, n, why, at)
 }
 

@@ -11,6 +11,7 @@ use crate::adapters::store::StoreError;
 use crate::config::{self, Config, Project};
 use crate::model::board::Logical;
 use crate::model::card::AlertKind;
+use crate::model::event::Event;
 use crate::model::ids::Sha;
 use crate::model::sides::Opening;
 use crate::model::task::Task;
@@ -126,7 +127,7 @@ pub fn follow(ctx: &mut Ctx, project: &Project, mirror: &Mirror, old: &str) -> R
         return Err(Refused::error(why));
     }
     let why = format!("{old} is gone from the remote, whose default branch is now {new}; orch continues with {new}");
-    continue_with(ctx, project, "default_branch_renamed", (old, &new), &why)?;
+    continue_with(ctx, project, Event::DefaultBranchRenamed, (old, &new), &why)?;
     Ok(new)
 }
 
@@ -149,11 +150,11 @@ pub fn switched(ctx: &mut Ctx, project: &Project, old: &str, asked: &Heads) -> R
     let why = format!(
         "the remote's default branch is now {new} instead of {old}, which still exists; orch continues with {new}, unless git.default_branch names {old}"
     );
-    continue_with(ctx, project, "default_branch_switched", (old, new), &why)?;
+    continue_with(ctx, project, Event::DefaultBranchSwitched, (old, new), &why)?;
     Ok(Some(new.to_owned()))
 }
 
-fn continue_with(ctx: &mut Ctx, project: &Project, event: &str, (old, new): (&str, &str), why: &str) -> Result<()> {
+fn continue_with(ctx: &mut Ctx, project: &Project, event: Event, (old, new): (&str, &str), why: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let (key, repo) = (default_key(project), project.repo.clone());
     Ok(ctx.store.write(|tx| {
@@ -161,7 +162,7 @@ fn continue_with(ctx: &mut Ctx, project: &Project, event: &str, (old, new): (&st
             return Ok(());
         }
         tx.set_meta(&key, new)?;
-        tx.audit(at, None, event, &json!({"repo": repo, "from": old, "to": new}))?;
+        super::record::event(tx, at, None, event, &json!({"repo": repo, "from": old, "to": new}))?;
         let n = tx.count_up(&format!("default_branch/renamed/{repo}"), 1)?;
         super::messages::alert_named(tx, AlertKind::DefaultBranch, &repo, n, why, at)
     })?)

@@ -2,17 +2,16 @@
 
 use super::{Ctx, perform, services, steps};
 use crate::adapters::forge::{ForgeError, PullState};
-use crate::adapters::store::{StoreError, Tx};
+use crate::adapters::store::StoreError;
 use crate::decide::merge;
 use crate::decide::report::gate;
+use crate::decide::report::pull::{TIDY, tidy_key};
+use crate::model::event::Event;
 use crate::model::ids::Sha;
 use crate::model::report::ActionKind;
 use crate::model::task::{PullRef, Task};
 use anyhow::Result;
 use serde_json::json;
-
-/// The journal's kind of closing a pull request whose commit has landed.
-const TIDY: &str = "pr_tidied";
 
 /// Opens the branch's one pull request once there is something to show; `None`: one exists, or there is nothing to
 /// show.
@@ -24,20 +23,11 @@ pub fn open(ctx: &mut Ctx, task: &Task, default_branch: &str, head: &Sha) -> Res
     let intent = json!({"branch": wanted.branch});
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();
-    ctx.store.write(|tx| tx.intend(&wanted.key, Some(task.id), "pr_opened", &intent, &me, at).map(drop))?;
+    ctx.store
+        .write(|tx| super::record::intend(tx, &wanted.key, Some(task.id), "pr_opened", &intent, &me, at).map(drop))?;
     let made = perform::pull::open(ctx, task, &wanted)?;
     steps::record(ctx, task.id, gate::pull_opened(&wanted, &made))?;
     Ok(Some(made))
-}
-
-/// In the transaction that records a landing: marks the pull request for closing, since it may still be open (SHIP-5).
-pub fn to_tidy(tx: &Tx<'_>, task: &Task, me: &crate::model::task::Actor, at: i64) -> Result<(), StoreError> {
-    let Some(pr) = task.pr.as_ref().filter(|p| !p.url.is_empty()) else { return Ok(()) };
-    tx.intend(&tidy_key(task, pr.number), Some(task.id), TIDY, &json!({"number": pr.number}), me, at).map(drop)
-}
-
-fn tidy_key(task: &Task, number: i64) -> String {
-    format!("t{}/tidy-pr/{number}", task.id)
 }
 
 /// Whether a task's pull request may still have to be closed.
@@ -78,9 +68,15 @@ fn tidy_one(ctx: &mut Ctx, task: &Task, number: i64, key: &str) -> Result<()> {
         if tx.journal_row(key)?.is_some_and(|row| row.outcome.is_some()) {
             return Ok(false);
         }
-        tx.record_outcome(key, &json!({"closed": open}), at)?;
+        super::record::outcome(tx, key, &json!({"closed": open}), at)?;
         if open {
-            tx.audit(at, Some(task.id), "pr_closed", &json!({"number": number, "why": "its commit has landed"}))?;
+            super::record::event(
+                tx,
+                at,
+                Some(task.id),
+                Event::PrClosed,
+                &json!({"number": number, "why": "its commit has landed"}),
+            )?;
         }
         Ok::<_, StoreError>(open)
     })?;

@@ -9,6 +9,7 @@ use crate::adapters::{
 };
 use crate::decide::reap::{self as decide, Ending, PutOff, Reap, ReapPolicy, Seen};
 use crate::decide::{lease as rule, units};
+use crate::model::event::Event;
 use crate::model::report::{ActionKind, Rule};
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::task::{Actor, Lease, Run, RunState};
@@ -110,6 +111,7 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     let row = if taken_in { ctx.store.read(|tx| tx.run(run.id))? } else { run.clone() };
     let run = &row;
     let todo = decide::reap(run, seen, deferral(ctx, run)?, policy, &now);
+    let left = cluster::left(ctx, run);
     // A run not known to be gone is not dead (CLU-3), and time in the queue does not count as work (CLU-4).
     let waits = match todo {
         Reap::Lost => !ctx.dry && !cluster::is_over(ctx, run)?,
@@ -119,7 +121,7 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     if waits {
         return Ok(());
     }
-    if let Some(ending) = decide::ending(&todo, policy.max_running_ms) {
+    if let Some(ending) = decide::ending(&todo, policy.max_running_ms, left.as_deref()) {
         return end(ctx, run, ending);
     }
     match todo {
@@ -159,7 +161,8 @@ fn give_back(ctx: &mut Ctx, run: &Run) -> Result<()> {
         }
         tx.settle_run(run.id, &RunEnd::new(RunResult::Lost, "its supervisor never reported"), at)?;
         tx.requeue_job(run.job_id, &run.token, at, "its supervisor never reported")?;
-        tx.audit(at, Some(run.task_id), "job_reaped", &json!({"run": run.id, "tier": "unstarted"})).map(drop)
+        super::record::event(tx, at, Some(run.task_id), Event::JobReaped, &json!({"run": run.id, "tier": "unstarted"}))
+            .map(drop)
     });
     match done {
         Ok(()) => {
@@ -205,7 +208,14 @@ fn end(ctx: &mut Ctx, run: &Run, ending: Ending) -> Result<()> {
     settle::settle(ctx, run, fence, &Settlement { end, ..Settlement::default() })?;
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
-        tx.audit(at, Some(run.task_id), "job_reaped", &json!({"run": run.id, "tier": tier, "why": why})).map(drop)
+        super::record::event(
+            tx,
+            at,
+            Some(run.task_id),
+            Event::JobReaped,
+            &json!({"run": run.id, "tier": tier, "why": why}),
+        )
+        .map(drop)
     })?;
     reaped(ctx, run, tier, &why);
     Ok(())
@@ -235,7 +245,7 @@ fn take_back(ctx: &mut Ctx, held: &Lease, why: &str) -> Result<()> {
         let freed = tx.free_lease(&held.repo, held.fence)?;
         if freed {
             let detail = json!({"repo": held.repo, "fence": held.fence, "why": why});
-            tx.audit(at, held.task_id, "lease_reclaimed", &detail)?;
+            super::record::event(tx, at, held.task_id, Event::LeaseReclaimed, &detail)?;
         }
         Ok::<_, StoreError>(freed)
     })?;

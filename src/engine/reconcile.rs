@@ -272,8 +272,12 @@ fn drifted(ctx: &mut Ctx) -> Result<()> {
         ctx.store.write(|tx| {
             let n = tx.count_up("board/drift", 1)?;
             let key = format!("board/t{}/drift{n}", task.id);
-            tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::BoardStatus, payload: json!({}) }, at)
-                .map(drop)?;
+            super::record::post(
+                tx,
+                &NewOutbox { key, task_id: Some(task.id), sink: Sink::BoardStatus, payload: json!({}) },
+                at,
+            )
+            .map(drop)?;
             Ok::<_, StoreError>(())
         })?;
     }

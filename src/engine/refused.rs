@@ -9,6 +9,7 @@ use crate::adapters::store::StoreError;
 use crate::decide::refused as decide;
 use crate::model::change::Change;
 use crate::model::decision::{Decision, Procedure};
+use crate::model::event::Event;
 use crate::model::ids::TaskId;
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{Cause, Task};
@@ -110,7 +111,13 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Procedure, answer: &str) -> Resul
                 let first = noted.tries == 1;
                 record::change(tx, &mut task, Change::Refused(noted), at)?;
                 if first {
-                    tx.audit(at, Some(task.id), "forge_refused", &json!({"asked": asked, "answer": answer}))?;
+                    record::event(
+                        tx,
+                        at,
+                        Some(task.id),
+                        Event::ForgeRefused,
+                        &json!({"asked": asked, "answer": answer}),
+                    )?;
                 }
             }
         }

@@ -9,6 +9,7 @@ use crate::model::card::AlertKind;
 use crate::model::change::{Change, Illegal};
 use crate::model::decision::Decision;
 use crate::model::deploy::DeployResult;
+use crate::model::event::Event;
 use crate::model::ids::RunId;
 use crate::model::policy::Policy;
 use crate::model::refusal::Asked;
@@ -89,10 +90,11 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
             messages::comment(tx, &task, cause, text, at)?;
         }
         let blocked = end(tx, run, &task, &s.end, first_ms, at)?.or(given_up);
-        tx.audit(
+        record::event(
+            tx,
             at,
             Some(task.id),
-            "run_finished",
+            Event::RunFinished,
             &json!({"run": run.id, "kind": run.kind, "agent": run.agent, "end": s.end.recorded(), "stage": run.stage}),
         )?;
         actions.push(ActionLine::new(
@@ -148,7 +150,7 @@ fn found(
         let (noted, why) = crate::decide::refused::refused(task, *asked, answer, policy.effects, at);
         task.apply(Change::Refused(noted))?;
         given_up = why;
-        tx.audit(at, Some(task.id), "forge_refused", &json!({"asked": asked, "answer": answer}))?;
+        record::event(tx, at, Some(task.id), Event::ForgeRefused, &json!({"asked": asked, "answer": answer}))?;
     }
     for row in &s.evidence {
         tx.add_evidence(task, row, at)?;
@@ -177,7 +179,13 @@ fn record_deploy(
         Err(StoreError::Lost) => return Ok(None),
         Err(e) => return Err(e),
     }
-    tx.audit(at, Some(task.id), "deploy_finished", &json!({"deploy": id, "status": result.end, "why": result.why}))?;
+    record::event(
+        tx,
+        at,
+        Some(task.id),
+        Event::DeployFinished,
+        &json!({"deploy": id, "status": result.end, "why": result.why}),
+    )?;
     let landed = tx.deploys_of(task.id)?.into_iter().find(|d| d.id == *id).and_then(|d| d.landed_sha);
     if let Some(sha) = landed.filter(|_| report) {
         messages::deployment(tx, task, (id, &sha, result.end.as_deployment()), &result.why, at)?;
@@ -263,8 +271,8 @@ pub fn undecided_for(ctx: &mut Ctx, task: &Task, what: &str, answered: bool, lon
     let before: Option<Undecided> = row.and_then(|r| r.outcome).and_then(|o| serde_json::from_value(o).ok());
     let next = undecided::asked(before.as_ref(), answered, &now, longest);
     ctx.store.write(|tx| {
-        tx.intend(&key, Some(task.id), "undecided", &json!({"what": what}), &me, now.wall_ms)?;
-        tx.record_outcome(&key, &json!(next), now.wall_ms)
+        record::intend(tx, &key, Some(task.id), "undecided", &json!({"what": what}), &me, now.wall_ms)?;
+        record::outcome(tx, &key, &json!(next), now.wall_ms)
     })?;
     Ok(next.ms)
 }

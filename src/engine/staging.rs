@@ -6,6 +6,7 @@ use crate::adapters::board::{NewItem, Priority};
 use crate::adapters::handed;
 use crate::adapters::probe::{ProbeCtx, staging as checks};
 use crate::adapters::store::{Mode, Store};
+use crate::adapters::toolbox;
 use crate::config::{Check, Project};
 use crate::decide::staging::{FoldRules, SELF_HOSTING, Tolerance, built_in_allowances, fold, self_hosting};
 use crate::model::board::{Intent, Logical};
@@ -122,7 +123,7 @@ fn observe(ctx: &mut Ctx, order: &Order<'_>) -> SelfHostingFacts {
 /// it is one of `orch`'s own steps and proves that (BND-6).
 fn own(ctx: &Ctx, folder: &Path, words: &[&str]) -> Result<String> {
     let proof = caller::Proof::new(&ctx.paths)?;
-    let program = std::env::current_exe().context("finding this program's own file")?;
+    let program = toolbox::own().context("finding this program's own file")?;
     let mut command = Command::new(program);
     handed::pass(&mut command, &ctx.config.variables()).context("handing secrets over")?;
     command

@@ -1,7 +1,8 @@
 //! What holds each open task: the same decisions a step acts on (`decide::transition`, `decide::dispatch`), read
 //! without acting. `status` and `explain` show it; the names are those of a step's `skipped`.
 
-use super::{Moment, blockers, view};
+use super::paths::Paths;
+use super::{Moment, blockers, cluster, view};
 use crate::adapters::store::{Result, Tx};
 use crate::decide::{dispatch, transition};
 use crate::model::decision::Decision;
@@ -70,7 +71,10 @@ pub fn of(
             queue.holds(view.task.key.as_str()).or_else(|| said.filter(|h| h.rule != Rule::Queued))
         }
         Some(JobStatus::Running) => {
-            said.filter(|h| matches!(h.rule, Rule::CriticalWindow | Rule::Watch | Rule::Backoff))
+            match said.filter(|h| matches!(h.rule, Rule::CriticalWindow | Rule::Watch | Rule::Backoff)) {
+                Some(said) => Some(said),
+                None => tx.open_runs_of(id)?.iter().find_map(|r| cluster::undecided(&Paths::new(&now.root).run(r.id))),
+            }
         }
         Some(JobStatus::Done | JobStatus::Failed | JobStatus::Cancelled) | None => said,
     };

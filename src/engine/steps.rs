@@ -1,19 +1,19 @@
 //! The one loop: an effect is carried out, its report judged on the rows as they are now, and what follows recorded in
 //! the same transaction, until nothing follows. A dry run assumes each report.
 
-use super::perform::perform;
+use super::perform::{Performed, perform};
 use super::record::{self, Recorded};
 use super::refused::Refused;
 use super::{Ctx, settle, view};
+use crate::adapters::sentinel;
 use crate::adapters::store::StoreError;
 use crate::decide::report;
 use crate::model::decision::Procedure;
 use crate::model::effect::{Effect, Report};
 use crate::model::ids::TaskId;
 use crate::model::plan::{Entry, Plan, Then};
-use crate::model::report::Rule;
 use crate::model::task::Task;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 /// More effects than any procedure has.
 const MOST_EFFECTS: usize = 24;
@@ -49,18 +49,28 @@ pub fn effect(ctx: &mut Ctx, id: TaskId, effect: Effect) -> Result<Ran> {
 pub fn follow(ctx: &mut Ctx, id: TaskId, first: Then) -> Result<Ran> {
     let mut then = first;
     let mut task = ctx.task(id)?;
+    let mut fault = None;
     for _ in 0..MOST_EFFECTS {
         let effect = match then {
             Then::Perform(effect) => effect,
             Then::Done => return Ok(Ran::Whole),
             Then::Refuse { why } => return Err(Refused::error(why)),
             Then::Fail { why } => bail!("{why}"),
-            Then::NotYet { what, rule, why, past } => {
-                not_yet(ctx, &task, &what, (rule, why), past)?;
-                return Ok(Ran::Whole);
+            Then::Fault => {
+                return Err(fault.unwrap_or_else(|| anyhow!("{} was not done, and nothing says why", task.key)));
+            }
+            Then::NotYet { what, meanwhile, past } => {
+                let plan = not_yet(ctx, &task, &what, meanwhile, *past)?;
+                record(ctx, id, plan.entries)?;
+                task = ctx.task(id)?;
+                then = plan.then;
+                continue;
             }
         };
-        let Some(found) = carry_out(ctx, &task, &effect)? else { return Ok(Ran::Unknown) };
+        let Some(Performed { report: found, fault: said }) = carry_out(ctx, &task, &effect)? else {
+            return Ok(Ran::Unknown);
+        };
+        fault = said.or(fault);
         let since = match &found {
             Report::Ready { revision, .. } => *revision,
             _ => task.revision,
@@ -72,19 +82,22 @@ pub fn follow(ctx: &mut Ctx, id: TaskId, first: Then) -> Result<Ran> {
 }
 
 /// Performs one effect; a dry run assumes its report, and gives `None` where it can't.
-fn carry_out(ctx: &mut Ctx, task: &Task, effect: &Effect) -> Result<Option<Report>> {
-    if !ctx.dry {
+fn carry_out(ctx: &mut Ctx, task: &Task, effect: &Effect) -> Result<Option<Performed>> {
+    if !ctx.dry || effect.is_local() {
         return perform(ctx, task, effect).map(Some);
     }
     let now = ctx.now();
     let view = ctx.store.read(|tx| view::task(tx, task.id, &now, None))?;
-    Ok(effect.expected(&view))
+    Ok(effect.expected(&view).map(Performed::from))
 }
 
 /// Judges a report and records what follows, in one transaction. `None`: another process was first.
 fn recorded(ctx: &mut Ctx, id: TaskId, effect: &Effect, found: Report, since: i64) -> Result<Option<(Task, Then)>> {
-    let (now, policy) = (ctx.now(), ctx.policy.clone());
+    let (mut now, policy) = (ctx.now(), ctx.policy.clone());
+    let root = ctx.paths.root().to_owned();
     let done = ctx.store.write(|tx| {
+        // It may have been set while this waited for the database.
+        now.halted = sentinel::halted(&root);
         let view = view::task(tx, id, &now, None)?;
         let moved = view.task.revision != since;
         let Plan { entries, then } = report::report(&view, &policy, effect, found, moved);
@@ -130,12 +143,8 @@ pub fn block(ctx: &mut Ctx, id: TaskId, why: &str, freeze: bool) -> Result<()> {
     record(ctx, id, vec![Entry::Block { why: why.to_owned(), freeze }])
 }
 
-/// A source says "not yet" once more: the hold, or what follows past the bound of every gate (RULE-8).
-///
-/// # Errors
-/// As [`record`].
-pub fn not_yet(ctx: &mut Ctx, task: &Task, what: &str, hold: (Rule, String), past: Vec<Entry>) -> Result<()> {
+/// A source says "not yet" once more: what is recorded of it (RULE-8).
+fn not_yet(ctx: &mut Ctx, task: &Task, what: &str, meanwhile: Vec<Entry>, past: Plan) -> Result<Plan> {
     let ms = settle::undecided_for(ctx, task, what, true, None)?;
-    let entries = report::not_yet(&ctx.policy, ms, hold.0, hold.1, past);
-    record(ctx, task.id, entries)
+    Ok(report::not_yet(&ctx.policy, ms, meanwhile, past))
 }

@@ -42,6 +42,11 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         Ok(None) => return Ok(()),
         // Its results are in its files, and the program that migrated the database reads them there (RULE-36).
         Err(e) if matches!(e.downcast_ref(), Some(StoreError::Newer { .. })) => return Err(e),
+        // Whether its job is gone is unknown, so nothing may follow yet: the reaper settles the run once Slurm answers.
+        Err(e) if e.chain().any(|e| matches!(e.downcast_ref(), Some(ChildError::Undecided { .. }))) => {
+            ctx.report.fault(None, format!("run {id}: {e:#}"), None);
+            return Ok(());
+        }
         Err(e) => {
             ctx.report.fault(None, format!("run {id}: {e:#}"), None);
             let fault = fault(&e);
@@ -195,7 +200,7 @@ fn fault(e: &anyhow::Error) -> Fault {
     } else if matches!(e.downcast_ref(), Some(ChildError::Confinement { .. })) || e.is::<NoEngine>() {
         Fault::NoEngine
     } else if e.chain().any(|e| matches!(e.downcast_ref(), Some(ChildError::Lost { .. }))) {
-        Fault::Kept(Cause::Lost)
+        Fault::Kept(Cause::Cluster)
     } else if is_outage(e) {
         if may_not_push(e) { Fault::MayNotPush } else { Fault::Outage }
     } else if lacks_room(e) {

@@ -5,13 +5,14 @@ use super::{
     Ctx, advance, artefacts, base, blockers, boards, branches, chat, intents, messages, outbox, prune, reap, view,
 };
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
-use crate::adapters::{disk, git, sentinel, store::StoreError};
+use crate::adapters::{disk, git, sentinel, store::StoreError, toolbox};
 use crate::config::ExecutorKind;
 use crate::decide::again::{START_AGAIN_MS, environment_wait};
 use crate::decide::dispatch::{self, Alerted};
 use crate::decide::units;
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Move};
+use crate::model::event::Event;
 use crate::model::ids::{RunId, TaskId};
 use crate::model::report::{ActionKind, Held};
 use crate::model::run_end::{RunEnd, RunResult};
@@ -158,10 +159,11 @@ fn take(
         let start = Move::Start { to: stage, serial: claim.serial, at };
         record::change(tx, &mut task, Change::Move(start), at)?;
         tx.retarget_job(claim.job, &task, stage.agent())?;
-        tx.audit(
+        record::event(
+            tx,
             at,
             Some(task.id),
-            "stage_advanced",
+            Event::StageAdvanced,
             &json!({"from": Stage::Created, "to": stage, "why": "its first job is claimed"}),
         )?;
         messages::show(tx, &task, at)?;
@@ -172,7 +174,13 @@ fn take(
     if let (true, Some(credential)) = (claim.canary, &claim.credential) {
         tx.set_canary(credential, run)?;
     }
-    tx.audit(at, Some(task.id), "job_started", &json!({"job": job.id, "run": run, "kind": job.kind, "agent": job.agent, "stage": job.stage, "attempt": job.attempt}))?;
+    record::event(
+        tx,
+        at,
+        Some(task.id),
+        Event::JobStarted,
+        &json!({"job": job.id, "run": run, "kind": job.kind, "agent": job.agent, "stage": job.stage, "attempt": job.attempt}),
+    )?;
     Ok(Some(Claimed { run, token, task: task.id, key: task.key.to_string(), starts: claim.starts.is_some() }))
 }
 
@@ -241,7 +249,7 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
         tx.settle_run(run.id, &RunEnd::new(RunResult::GivenBack, why), at)?;
         let mut task = tx.task(c.task)?;
         record::change(tx, &mut task, Change::Move(Move::GiveBack), at)?;
-        tx.audit(at, Some(task.id), "claim_given_back", &json!({"run": run.id})).map(drop)
+        record::event(tx, at, Some(task.id), Event::ClaimGivenBack, &json!({"run": run.id})).map(drop)
     })?;
     Ok(())
 }
@@ -293,7 +301,7 @@ pub fn launch_as(
         ExecutorKind::Detach => Kind::Detach,
     };
     let executor = Executor::resolve(kind)?;
-    let mut argv: Vec<OsString> = vec![own_program()?.into()];
+    let mut argv: Vec<OsString> = vec![toolbox::own().context("finding this program's own file")?.into()];
     argv.extend(words.iter().cloned());
     argv.extend(ctx.global_args.iter().cloned());
     let secrets = ctx.config.variables();
@@ -333,11 +341,4 @@ fn limits(ctx: &Ctx, kind: JobKind) -> Limits {
         writable: bounds.sandboxed.then(|| config.writable()),
         properties: if bounds.main_process_only { vec!["KillMode=process".to_owned()] } else { Vec::new() },
     }
-}
-
-/// This program's file; if the binary was replaced meanwhile, the new one is started.
-fn own_program() -> Result<std::path::PathBuf> {
-    let path = std::env::current_exe().context("finding this program's own file")?;
-    let text = path.to_string_lossy();
-    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), std::path::PathBuf::from))
 }

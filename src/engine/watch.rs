@@ -17,6 +17,7 @@ use crate::decide::watch::{AfterWatch, NextStep, OnDegraded, after, append, next
 use crate::model::artefact::Artefact;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
+use crate::model::event::Event;
 use crate::model::ids::Sha;
 use crate::model::probe::WatchTarget;
 use crate::model::report::ActionKind;
@@ -267,7 +268,13 @@ pub fn close(
             return Err(StoreError::Lost);
         }
         record::change(tx, &mut t, Change::EndWatch(status), at)?;
-        tx.audit(at, Some(t.id), "watch_ended", &json!({"status": status, "why": why, "probes": record.probes.len()}))?;
+        record::event(
+            tx,
+            at,
+            Some(t.id),
+            Event::WatchEnded,
+            &json!({"status": status, "why": why, "probes": record.probes.len()}),
+        )?;
         messages::show(tx, &t, at)?;
         let artefact_text = text.as_deref().map(|t| crate::render::evidence::comment(Artefact::PostDeployLog, t));
         let artefact_text = artefact_text.unwrap_or_else(|| format!("Watch: {status}: {why}"));
@@ -308,7 +315,7 @@ fn roll_back(
     let me = ctx.me.clone();
     let key = format!("t{}/a{}/rollback", task.id, task.attempt);
     ctx.store.write(|tx| {
-        tx.intend(&key, Some(task.id), "rollback", &json!({"command": command.command}), &me, at).map(drop)
+        record::intend(tx, &key, Some(task.id), "rollback", &json!({"command": command.command}), &me, at).map(drop)
     })?;
     let folders = Folders::of_operator(dir, "rollback");
     let sha = task.landed_sha.clone().context("nothing landed")?;
@@ -342,8 +349,8 @@ fn roll_back(
     let at = (ctx.clock)().wall_ms;
     let said = tail(&log, 2000);
     ctx.store.write(|tx| {
-        tx.record_outcome(&key, &json!({"exit": exit}), at)?;
-        tx.audit(at, Some(task.id), "rolled_back_production", &json!({"exit": exit, "log": said})).map(drop)
+        record::outcome(tx, &key, &json!({"exit": exit}), at)?;
+        record::event(tx, at, Some(task.id), Event::RolledBackProduction, &json!({"exit": exit, "log": said})).map(drop)
     })?;
     Ok(())
 }

@@ -63,6 +63,14 @@ words! {
 }
 
 impl Procedure {
+    /// Whether it works in the repository, which is then made ready first.
+    pub fn needs_repository(self) -> bool {
+        match self {
+            Self::MergeGate | Self::OpenDeploy | Self::OpenPull => true,
+            Self::Land | Self::VerdictInputs | Self::CompleteStop => false,
+        }
+    }
+
     /// Whether it follows `.orch.yaml` (`merge.update`, `merge.method`). Where that file is invalid, the installation's
     /// setting does not replace it (ORD-3). An open window settles its own case: the merge itself checks the file.
     pub fn is_by_repository(self) -> bool {

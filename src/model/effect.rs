@@ -4,9 +4,11 @@
 use super::decision::Procedure;
 use super::evidence::NewEvidence;
 use super::ids::{Key, Sha};
-use super::landing::{Base, BranchSeen, Line, PullSeen};
+use super::inputs::Input;
+use super::landing::{Base, BranchSeen, Line, MergeAnswer, PullSeen};
+use super::rules::Queue;
 use super::sides::Update;
-use super::task::{PullRef, Task};
+use super::task::{Deploy, PullRef, Task};
 use super::view::TaskView;
 
 /// One thing to be looked up or done outside the database.
@@ -26,6 +28,151 @@ pub enum Effect {
     MakeUpdate { site: Site, update: BranchUpdate },
     /// Pushes that commit over the old head.
     PushUpdate { key: String, update: BranchUpdate, new: Sha },
+    /// Begins to give back the merge lease of a deploy that waits for a person at the forge (RUN-8).
+    Park { why: String },
+    /// Looks whether the head contains the default branch's tip, which is the base to be.
+    LookForTip { opening: Opening },
+    /// Ends the supervisors and every process of every run of the task, and verifies that they are gone.
+    EndProcesses,
+    /// Deletes environment files that a killed step may have left: they may hold secrets.
+    ForgetEnvironments,
+    /// Copies the branch's documents at `head` and the sentinels into the state directory, and keeps the head. `at`:
+    /// when the stop was asked for.
+    Archive { at: i64, head: Sha, stop: Stopping },
+    /// Closes a pull request, unless the journal's `key` says that it is closed. `stop`: the stop continues.
+    ClosePull { key: String, number: i64, stop: Option<Stopping> },
+    /// Looks at what the task left on this machine and, by the journal, on the remote.
+    LookAtLeft { branch: Option<String>, stop: Option<Stopping> },
+    /// Looks where the branch is on the remote.
+    LookAtBranch { branch: String, left: Left, stop: Option<Stopping> },
+    /// Deletes the branch at exactly this commit, without force (RULE-11).
+    DeleteBranch { key: String, branch: String, at: Sha, default: String, left: Left, stop: Option<Stopping> },
+    /// Removes the task's checkouts.
+    RemoveArea { stop: Option<Stopping> },
+    /// Makes the merge lease's file match its row, which has just been freed.
+    ReleaseLeaseFile,
+    /// Looks for an open pull request of the branch.
+    LookForPull { branch: String },
+    /// Looks at what earlier deploys left, and at what the build left (BND-3). `build`: one is declared.
+    Inspect { opening: Opening, build: bool },
+    /// Archives files of earlier deploys. `baseline`: production is probed before it changes (SHIP-6).
+    Clear { opening: Opening, names: Vec<String>, baseline: bool, ready: Ready },
+    /// Writes the file that says that a deploy is initiated. `merges`: the merge follows.
+    WriteInitiated { merging: Merging, merges: bool },
+    /// Merges, and looks at what came of it, whatever the forge said (RULE-5).
+    Merge { merging: Merging, merge: Merge, survey: Survey },
+    /// Looks at the merge queue of the default branch, if there is one (GH-1).
+    LookAtQueue { merging: Merging, merge: Merge, survey: Survey },
+    /// Puts the pull request into the merge queue.
+    EnterQueue { merging: Merging, number: i64 },
+    /// Takes the pull request out of the merge queue, because `why`. `fails`: the step then fails with what the forge said.
+    LeaveQueue { merging: Merging, number: i64, why: String, and: AfterLeaving, fails: bool },
+    /// Removes the file of a deploy that was withdrawn. `fails`: the step then fails with what the forge said.
+    RemoveInitiated { deploy: String, fails: bool },
+    /// Lists what decides the meaning of CI and differs between base and head (BND-5).
+    ListInputs { base: Sha, head: Sha, tree: String },
+}
+
+/// What follows once a pull request has left the merge queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AfterLeaving {
+    /// The deploy is withdrawn.
+    Withdraw,
+    /// And the merge gate judges the head again.
+    VoidGate,
+    /// And the task is blocked.
+    Block { why: String },
+    /// It is looked again at what happened: more follows from it.
+    Survey,
+}
+
+/// A stop that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopping {
+    /// The commit of the default branch that contains work of the task, whoever merged it (RULE-28).
+    pub in_default: Option<Sha>,
+}
+
+/// What a task left, as this machine knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Its branch is one that it created (RULE-11).
+    pub ours: bool,
+    /// Every commit named by one of its pushes.
+    pub pushed: Vec<Sha>,
+    /// Its checkouts are there.
+    pub area: bool,
+}
+
+/// What became of a branch that was to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deleted {
+    Now,
+    /// It was gone.
+    Before,
+    Kept {
+        why: String,
+    },
+}
+
+/// A deploy that may open: its head, and its base under the certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    pub head: Sha,
+    pub base: Sha,
+    pub default_branch: String,
+}
+
+/// What was found before a deploy opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    pub tree: String,
+    /// How many deploys the task had.
+    pub deploys: usize,
+    /// What the build left is gone.
+    pub build_gone: bool,
+}
+
+/// A deploy that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merging {
+    pub deploy: String,
+    pub head: Sha,
+    pub base: Sha,
+    pub tree: String,
+    pub fence: i64,
+    pub settings: Option<BaseSettings>,
+}
+
+impl Merging {
+    /// Of a row.
+    pub fn of(deploy: &Deploy, settings: Option<BaseSettings>) -> Self {
+        Self {
+            deploy: deploy.id.clone(),
+            head: deploy.head.clone(),
+            base: deploy.base.clone(),
+            tree: deploy.tree.clone(),
+            fence: deploy.fence,
+            settings,
+        }
+    }
+}
+
+/// Under which settings a base is tried (ORD-1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseSettings {
+    /// The base's name.
+    pub name: String,
+    pub digest: String,
+}
+
+/// One merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merge {
+    /// Of the pull request; 0: the forge has none.
+    pub number: i64,
+    pub default_branch: String,
+    pub message: String,
 }
 
 /// The merge gate's work under one fence of the lease.
@@ -49,6 +196,14 @@ pub struct Site {
 pub enum Purpose {
     /// The merge gate, under the lease.
     Gate(GateWork),
+    /// A deploy is about to open.
+    Opening,
+    /// The deploy's merge.
+    Merge(Merging),
+    /// A stop: whether something of the task landed.
+    Stop,
+    /// The deploy is parked if nothing has happened; why.
+    Park { merging: Merging, why: String },
 }
 
 /// What a survey compares.
@@ -116,13 +271,47 @@ impl Effect {
     pub fn expected(&self, view: &TaskView) -> Option<Report> {
         let task = &view.task;
         match self {
-            Self::Prepare { .. } => Some(Report::Ready { revision: task.revision, file_fence: 0 }),
+            Self::Prepare { .. } => Some(Report::Ready { revision: task.revision, file_fence: 0, settings: None }),
             Self::WriteLeaseFile { .. } => Some(Report::Done),
             Self::Survey { survey, .. } => Some(Report::Surveyed(Box::new(survey.undisturbed(task)))),
             Self::MakeUpdate { .. } => Some(Report::UpToDate),
             Self::OpenPull { gate: Some(_), .. } => Some(Report::Pull(PullRef { number: 0, url: String::new() })),
-            Self::OpenPull { gate: None, .. } | Self::ReadHead { .. } | Self::PushUpdate { .. } => None,
+            Self::Park { .. } => Some(Report::Ready { revision: task.revision, file_fence: 0, settings: None }),
+            Self::Clear { .. } | Self::WriteInitiated { .. } | Self::RemoveInitiated { .. } => Some(Report::Done),
+            Self::Merge { survey, .. } => {
+                let mut after = survey.undisturbed(task);
+                after.line.tested = Some(survey.head.clone());
+                Some(Report::Merged { answer: MergeAnswer::Merged, after: Box::new(after) })
+            }
+            Self::EndProcesses
+            | Self::ForgetEnvironments
+            | Self::Archive { .. }
+            | Self::RemoveArea { .. }
+            | Self::ReleaseLeaseFile => Some(Report::Done),
+            Self::LookAtQueue { .. } => Some(Report::QueueSeen { queue: None, contains: true }),
+            Self::LeaveQueue { .. } => Some(Report::LeftQueue { out: true }),
+            Self::ClosePull { .. } => Some(Report::Closed { first: true }),
+            Self::LookAtBranch { .. } => {
+                Some(Report::BranchAt { head: task.head_sha.clone(), default: "the default branch".to_owned() })
+            }
+            Self::DeleteBranch { .. } => Some(Report::Deleted(Deleted::Now)),
+            Self::OpenPull { gate: None, .. }
+            | Self::EnterQueue { .. }
+            | Self::LookForPull { .. }
+            | Self::LookAtLeft { .. }
+            | Self::ReadHead { .. }
+            | Self::PushUpdate { .. }
+            | Self::LookForTip { .. }
+            | Self::Inspect { .. }
+            | Self::ListInputs { .. } => None,
         }
+    }
+}
+
+impl Effect {
+    /// Whether it only reads this machine: a dry run performs it, too.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Inspect { .. } | Self::ListInputs { .. } | Self::LookAtLeft { .. })
     }
 }
 
@@ -149,12 +338,25 @@ pub enum Report {
     Ready {
         revision: i64,
         file_fence: i64,
+        settings: Option<BaseSettings>,
     },
     Done,
-    /// `None`: the task has no branch.
     Surveyed(Box<Surveyed>),
     Head(HeadSeen),
     Pull(PullRef),
+    /// `None`: there is no merge queue. `contains`: the head contains the base.
+    QueueSeen {
+        queue: Option<Queue>,
+        contains: bool,
+    },
+    /// `None`: it is in the merge queue; otherwise what the forge said instead.
+    EnteredQueue {
+        instead: Option<MergeAnswer>,
+    },
+    /// `out`: it is no longer in the merge queue; otherwise it has landed.
+    LeftQueue {
+        out: bool,
+    },
     /// The branch is up to date: nothing has to be made.
     UpToDate,
     Made {
@@ -172,6 +374,43 @@ pub enum Report {
     },
     /// Branch and default branch have no history in common.
     Unrelated,
+    Contains(bool),
+    Inspected(Inspected),
+    /// What the forge said, and what was then seen.
+    Merged {
+        answer: MergeAnswer,
+        after: Box<Surveyed>,
+    },
+    Inputs(Vec<Input>),
+    /// `first`: by this effect; otherwise the journal has it.
+    Closed {
+        first: bool,
+    },
+    Left(Left),
+    BranchAt {
+        head: Option<Sha>,
+        default: String,
+    },
+    Deleted(Deleted),
+    /// The number of the open pull request, if there is one.
+    PullIs(Option<i64>),
+    /// There is nothing to read from here.
+    Unread,
+}
+
+/// What earlier deploys left.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspected {
+    /// The folder of sentinels, for people.
+    pub folder: String,
+    /// Names in the folder of sentinels, read before the rows: a deploy's row exists before any of its files.
+    pub names: Vec<String>,
+    /// The task's deploys.
+    pub deploys: Vec<Deploy>,
+    /// What `deploy.build` left for the head is gone.
+    pub build_gone: bool,
+    /// The head's whole tree; `None`: there is no mirror.
+    pub tree: Option<Sha>,
 }
 
 /// What a survey found.

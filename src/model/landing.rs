@@ -116,6 +116,44 @@ impl Awaited {
     }
 }
 
+/// The forge's answer to a merge request, where a check then shows that nothing of the task landed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MergeAnswer {
+    /// It says merged, as tested or otherwise.
+    Merged,
+    BaseMoved,
+    HeadMoved,
+    Conflict {
+        paths: Vec<String>,
+    },
+    /// It is still computing.
+    NotYet {
+        reason: String,
+    },
+    /// Pull request or branch is closed or gone.
+    Withdrawn {
+        reason: String,
+    },
+    /// It names what it waits for.
+    Awaits {
+        what: Awaited,
+        said: String,
+    },
+    /// It refuses, whoever asks.
+    Refused {
+        reason: String,
+    },
+    /// It did not answer, or nobody knows what it did.
+    Silent,
+    /// It refuses this account, or knows no such pull request.
+    Denied {
+        reason: String,
+    },
+    Failed {
+        reason: String,
+    },
+}
+
 /// A merge that the forge does not make for now: retried automatically, the release stays (GH-1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Awaits {

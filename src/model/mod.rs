@@ -19,6 +19,7 @@ pub mod decision;
 pub mod deploy;
 pub mod edges;
 pub mod effect;
+pub mod event;
 pub mod evidence;
 pub mod examined;
 pub mod explained;

@@ -3,9 +3,14 @@
 
 use super::card::AlertKind;
 use super::change::Change;
-use super::effect::Effect;
+use super::deploy::Deployment;
+use super::effect::{BaseSettings, Effect};
+use super::event::Event;
 use super::evidence::NewEvidence;
+use super::ids::Sha;
+use super::landing::Awaits;
 use super::report::{ActionKind, Rule};
+use super::task::{Actor, DeployState};
 use super::withdrawal::Withdrawal;
 use serde_json::Value;
 
@@ -20,6 +25,16 @@ pub enum Message {
     Question,
 }
 
+/// A deploy to be opened: who opens it and when is known to whoever records it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDeploy {
+    pub id: String,
+    pub fence: i64,
+    pub head: Sha,
+    pub base: Sha,
+    pub tree: String,
+}
+
 /// One thing to be written, about the plan's task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry {
@@ -28,27 +43,99 @@ pub enum Entry {
     /// Only raises the row's revision: what follows rests on more than the row.
     Touch,
     /// Takes the repository's merge lease, or renews it. The fence that it must have then; otherwise nothing is written.
-    TakeLease { file_fence: i64, fence: i64 },
+    TakeLease {
+        file_fence: i64,
+        fence: i64,
+    },
     /// `status`: the gate's answer is shown on the forge, too (RULE-42).
-    Evidence { row: NewEvidence, status: bool },
+    Evidence {
+        row: NewEvidence,
+        status: bool,
+    },
     /// Shows the answers that stay valid for the new head on the forge again (RULE-4).
     StatusesAgain,
     /// An intent of the journal.
-    Intend { key: String, kind: &'static str, intent: Value },
+    Intend {
+        key: String,
+        kind: &'static str,
+        intent: Value,
+    },
     /// How an intended effect ended.
-    Outcome { key: String, outcome: Value },
+    Outcome {
+        key: String,
+        outcome: Value,
+    },
     /// An event of the audit table.
-    Event { name: &'static str, detail: Value },
+    Event {
+        name: Event,
+        detail: Value,
+    },
+    /// Shows a deploy as a deployment on the forge (GH-1).
+    Deployment {
+        deploy: String,
+        sha: Sha,
+        state: Deployment,
+        why: String,
+    },
     /// Blocks the task, with its event and messages (PIPE-3); `freeze`: and freezes the repository (SHIP-7).
-    Block { why: String, freeze: bool },
+    Block {
+        why: String,
+        freeze: bool,
+    },
+    /// Frees the repository's merge lease if the task holds it.
+    FreeLease,
+    /// Cancels the task's jobs, and with them every right of their runs.
+    CancelJobs {
+        why: String,
+    },
+    /// Ends the task's runs as cancelled.
+    CancelRuns {
+        why: String,
+    },
+    /// The task's key may be used anew, and its work item has ended.
+    Tombstone,
+    /// A message about the task.
+    Message(Message),
+    /// The board and the card follow the task.
+    Show,
+    /// The card is drawn again.
+    Card,
+    /// Opens a deploy for this process (RULE-35).
+    InsertDeploy(NewDeploy),
+    /// Continues the deploy of a process that is gone.
+    TakeDeploy {
+        id: String,
+        from: Actor,
+    },
+    MoveDeploy {
+        id: String,
+        from: DeployState,
+        to: DeployState,
+        landed: Option<Sha>,
+    },
+    /// What the forge waits for before it merges (GH-1).
+    Awaits(Awaits),
+    /// A tree passed under these settings: the base that has it is green (ORD-1).
+    BasePassed {
+        settings: BaseSettings,
+        tree: String,
+    },
     /// Freezes the repository.
-    Freeze { why: String },
+    Freeze {
+        why: String,
+    },
     /// Holds the task because somebody else withdrew or merged its work, with one alert (RULE-31).
     Withdrawn(Withdrawal),
     /// A line of the step's report: an action.
-    Did { kind: ActionKind, detail: Value },
+    Did {
+        kind: ActionKind,
+        detail: Value,
+    },
     /// A line of the step's report: what holds the task.
-    Hold { rule: Rule, why: String },
+    Hold {
+        rule: Rule,
+        why: String,
+    },
 }
 
 /// What follows once the entries are written.
@@ -66,13 +153,14 @@ pub enum Then {
     Fail {
         why: String,
     },
-    /// A source says "not yet" about `what`: held with `hold`, and past the bound of every gate (RULE-8) `past` is
-    /// recorded.
+    /// Nothing, and the step fails with what remote or forge said to an earlier effect of this procedure.
+    Fault,
+    /// A source says "not yet" about `what`: `meanwhile` is recorded, and past the bound of every gate (RULE-8) `past`
+    /// follows.
     NotYet {
         what: String,
-        rule: Rule,
-        why: String,
-        past: Vec<Entry>,
+        meanwhile: Vec<Entry>,
+        past: Box<Plan>,
     },
 }
 

@@ -192,6 +192,8 @@ words! {
     Cause {
         /// Its supervisor vanished.
         Lost = "lost",
+        /// Its Slurm job ended without anybody's request: a dead node, a preemption (CLU-3).
+        Cluster = "cluster",
         /// The branch has another head on the remote.
         HeadMoved = "head_moved",
         /// The remote does not accept the push.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may fail loudly and prints its figures")]
 
 use orch::adapters::child::{self, Control, Spec};
-use orch::adapters::confine::{self, Boundary, Engine, Probe, Run};
+use orch::adapters::confine::{self, Boundary, Bounds, Engine, Probe, Run};
 use orch::adapters::store::{Mode, NewTask, Store, StoreError, Tx};
 use orch::engine::record;
 use orch::model::change::{Change, Move};
@@ -147,16 +147,18 @@ fn confined(program: &Path, rounds: usize) {
         cap_bytes: 1 << 16,
         boundary: Boundary::Run(Box::new(Run {
             engine: engine.clone(),
-            policy: Policy::default(),
-            checkout: at("checkout"),
-            home: at("home"),
-            tmp: at("tmp"),
-            read: Vec::new(),
-            hidden: vec![at("state")],
-            frozen: Vec::new(),
-            uid,
-            own_sandbox: false,
             probe: probe.clone(),
+            bounds: Bounds {
+                policy: Policy::default(),
+                checkout: at("checkout"),
+                home: at("home"),
+                tmp: at("tmp"),
+                read: Vec::new(),
+                hidden: vec![at("state")],
+                frozen: Vec::new(),
+                uid,
+                own_sandbox: false,
+            },
         })),
     };
     let mut times: Vec<Vec<Duration>> = engines.iter().map(|_| Vec::new()).collect();

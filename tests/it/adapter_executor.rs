@@ -1,11 +1,11 @@
 //! What a run may rely on, wherever it is executed (RUN-4, RUN-8, RUN-9, CLU-3): on this machine, as a unit of a real systemd,
 //! as a job of a real Slurm. One suite for all; what only one of them has is tested in `systemd_real` and `slurm_real`.
 
-use super::slurm_real;
 use super::support::nspawn::{self, Machine};
 use super::support::pipe::{Pipe, Setup};
 use super::support::procs::{self, holds, pids, read, says};
 use super::support::slurm::Cluster;
+use super::support::slurm_world::{World, world};
 use std::time::{Duration, Instant};
 
 /// The agent marks that it works and waits for leave to end. It ignores TERM, and so does a process next to it that has
@@ -49,7 +49,7 @@ impl Ground {
     }
 
     fn slurm() -> Option<Self> {
-        let slurm_real::World { pipe, cluster } = slurm_real::world("", "", "")?;
+        let World { pipe, cluster } = world("", "", "")?;
         Some(Self { name: "slurm", pipe, cluster: Some(cluster), nap: 86_413 })
     }
 

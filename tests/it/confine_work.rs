@@ -3,7 +3,7 @@
 use crate::support::attacks::{self, Held as Played};
 use crate::support::confined::{Place, engine};
 use orch::adapters::child::{ChildError, Control, EndedBy, Event};
-use orch::adapters::confine::{self, Engine};
+use orch::adapters::confine::{self, Bounds, Engine};
 use orch::model::confine::{Choice, Held, Limits, Mode, Network, Policy};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -116,7 +116,7 @@ fn an_engine_that_fails_is_no_red_run() {
         assert!(matches!(said, Err(ChildError::NotFound { .. })), "{engine:?}: {said:?}");
         // One of its own folders is missing: it does not run with less.
         let mut run = place.run(engine);
-        run.home = place.path("area/gone");
+        run.bounds.home = place.path("area/gone");
         let said = place.run_with(&place.spec(run, &sh("touch ran")), &mut |_| Control::Go);
         assert!(matches!(said, Err(ChildError::Confinement { .. })), "{engine:?}: {said:?}");
         assert!(!place.path("area/checkout/ran").exists());
@@ -146,7 +146,7 @@ fn what_is_above_a_bound_is_ended_with_its_name() {
     ] {
         each(|place, engine| {
             let mut run = place.run(engine);
-            run.policy.limits = limits;
+            run.bounds.policy.limits = limits;
             let exit = place.go(&place.spec(run, &sh(script)));
             let Some(EndedBy::Asked(why)) = exit.ended_by else { panic!("{engine:?}: {exit:?}") };
             assert!(why.contains(named), "{engine:?}: {why}");
@@ -164,9 +164,9 @@ fn frozen_paths_and_further_ones_are_what_they_are_said_to_be() {
     std::fs::create_dir_all(place.path("shared")).unwrap();
     place.own(&place.path("shared"));
     let mut run = place.run(&engine);
-    run.frozen = vec![frozen.clone(), place.path("area/checkout/gone")];
-    run.policy.read = vec![place.path("given"), PathBuf::from("/nonexistent")];
-    run.policy.write = vec![place.path("shared")];
+    run.bounds.frozen = vec![frozen.clone(), place.path("area/checkout/gone")];
+    run.bounds.policy.read = vec![place.path("given"), PathBuf::from("/nonexistent")];
+    run.bounds.policy.write = vec![place.path("shared")];
     let at = |name: &str| place.path(name).display().to_string();
     let script = format!(
         "cat {0}/data; ! echo x 2> /dev/null > {0}/new; echo s > {1}/new; ! echo bad 2> /dev/null > .ci/check.sh; \
@@ -216,7 +216,7 @@ fn hosts_are_reached_by_the_proxy_and_no_others() {
     let Some(engine) = engine(Choice::Bubblewrap, Network::Hosts(hosts.clone()), &place) else { return };
     let go = |network: &Network, target: &str, directly: bool| {
         let mut run = place.run(&engine);
-        run.policy.network = network.clone();
+        run.bounds.policy.network = network.clone();
         let exit = place.go(&place.spec(run, &["/usr/bin/perl", "-e", &asks(target, directly)]));
         assert_eq!(exit.code, Some(0), "{}", place.err());
         (place.out(), place.err())
@@ -272,12 +272,12 @@ fn landlock_closes_the_network_or_leaves_it_open() {
     let at = server();
     for (network, reached) in [(Network::Closed, false), (Network::Open, true)] {
         let mut run = place.run(&engine);
-        run.policy.network = network;
+        run.bounds.policy.network = network;
         place.go(&place.spec(run, &["/usr/bin/perl", "-e", &asks(&at, true)]));
         assert_eq!(place.out().contains("heard hello"), reached, "{}", place.out());
     }
     let mut run = place.run(&engine);
-    run.policy.network = Network::Internet;
+    run.bounds.policy.network = Network::Internet;
     let said = place.run_with(&place.spec(run, &sh("true")), &mut |_| Control::Go);
     assert!(matches!(said, Err(ChildError::Confinement { .. })), "{said:?}");
 }
@@ -305,7 +305,8 @@ fn a_sandbox_of_the_runtime_s_own_gets_its_namespaces_and_nobody_else() {
     let place = Place::new();
     let Some(engine) = engine(Choice::Bubblewrap, Network::Open, &place) else { return };
     for own_sandbox in [true, false] {
-        let run = confine::Run { own_sandbox, ..place.run(&engine) };
+        let run = place.run(&engine);
+        let run = confine::Run { bounds: Bounds { own_sandbox, ..run.bounds }, ..run };
         let exit = place.go(&place.spec(run, &sh("unshare --user true")));
         assert_eq!(exit.code == Some(0), own_sandbox, "{}", place.err());
     }

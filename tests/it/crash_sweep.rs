@@ -3,17 +3,18 @@
 //! run.
 //!
 //! `ORCH_SWEEP` = `all`, or how many points per scenario (default 2); `ORCH_SWEEP_SEED`; `ORCH_SWEEP_SCENARIO`
-//! (`deploy`, `build`, `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on;
-//! `ORCH_SWEEP_EVERY=K` kills each world of `deploy` and `build` again at every K-th point after its first, so that K
+//! (`deploy`, `build`, `stop-<stage>`, `slurm`, `slurm-stop`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from
+//! N on; `ORCH_SWEEP_EVERY=K` kills each world that is not stopped again at every K-th point after its first, so that K
 //! worlds reach every point; `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`: see `scripts/crash-sweep`.
 #![cfg(feature = "failpoints")]
 
 use crate::support::crash::{Dice, Plan, World, said};
+use crate::support::slurm::Cluster;
 use crate::support::web::{Turn, Web};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Where a stop reaches its task: in the agent of a stage, or parked for a person.
@@ -96,36 +97,55 @@ struct Scenario {
     stop: Option<String>,
     /// The deployed artefact is built first.
     build: bool,
+    /// Where its runs are jobs of a real Slurm.
+    cluster: Option<Arc<Cluster>>,
 }
 
 impl Scenario {
     fn all() -> Vec<Self> {
-        let to_the_end = |name: &str, build| Self { name: name.to_owned(), stop: None, build };
+        let to_the_end = |name: &str, build| Self { name: name.to_owned(), stop: None, build, cluster: None };
+        let stop = |s: &&str| Self { stop: Some((*s).to_owned()), ..to_the_end(&format!("stop-{s}"), false) };
         let mut all = vec![to_the_end("deploy", false), to_the_end("build", true)];
-        all.extend(STOPS.iter().map(|s| Self { name: format!("stop-{s}"), stop: Some((*s).to_owned()), build: false }));
+        all.extend(STOPS.iter().map(stop));
         all
+    }
+
+    /// Those of a cluster, by name only: a run's life to the end, and the stop of one that ignores TERM.
+    fn on_cluster(name: &str) -> Option<Self> {
+        let stop = match name {
+            "slurm" => None,
+            "slurm-stop" => Some("development".to_owned()),
+            _ => return None,
+        };
+        let cluster = Arc::new(Cluster::start()?);
+        Some(Self { name: name.to_owned(), stop, build: false, cluster: Some(cluster) })
     }
 
     fn play(&self, web: &Web, arm: Option<u64>) -> (World, usize) {
         let in_stage = self.stop.as_deref().unwrap_or("none");
         let build = if self.build {
             "    deploy: {command: [./deploy.sh], timeout_s: 60, build: {command: [sh, -c, \"cp app.txt $ORCH_BUILD_OUTPUT/\"]}}\n"
+        } else if self.cluster.is_some() {
+            "    stages: [development, review, deploy]\n    worktree: {setup: {command: [sh, -c, \"test -e app.txt\"]}}\n"
         } else {
             ""
         };
         let mut world = World::new(Plan {
-            rounds: if self.stop.is_none() { 2 } else { 1 },
+            rounds: if self.stop.is_none() && self.cluster.is_none() { 2 } else { 1 },
             nap: "0.01",
             // At the point of the stop the agent hangs and ignores TERM, with a child in its own session.
             extra: format!(
-                "if [ \"$ORCH_STAGE\" = {in_stage} ]; then trap '' TERM; setsid sleep 1000 & : > \"$world/hangs\"; sleep 1000 & wait; wait; fi\n"
+                "if [ \"$ORCH_STAGE\" = {in_stage} ]; then trap '' TERM; setsid sleep 1000 & mkdir -p \"$world/marks\"; : > \"$world/marks/hangs\"; sleep 1000 & wait; wait; fi\n"
             ),
             config: "post_deploy: {repos: \"*\", window_s: 2, interval_s: 1}\n".into(),
             project: format!("    post_deploy: {{health: [{{url: \"{}\"}}]}}\n{build}", web.url("/health")),
             ..Plan::default()
         });
         let count = world.path("points.log");
-        let mut env = vec![("ORCH_FAILPOINT_COUNT".to_owned(), count.display().to_string())];
+        let always: Vec<_> = self.cluster.iter().map(|c| place(&world, c)).collect();
+        world.env.clone_from(&always);
+        let mut env = always.clone();
+        env.push(("ORCH_FAILPOINT_COUNT".to_owned(), count.display().to_string()));
         let again = every().filter(|_| self.stop.is_none()).map_or_else(String::new, |k| format!("+{k}"));
         env.extend(arm.map(|n| ("ORCH_FAILPOINT_KILL".to_owned(), format!("{n}{again}"))));
         world.new_item("AA", "one thing");
@@ -142,7 +162,7 @@ impl Scenario {
         }
         world.play_until(&self.name, bound(), over);
         // Repeating the step does nothing more.
-        world.env.clear();
+        world.env = always;
         for step in ["tick", "reap", "reconcile"] {
             drop(world.orch(&[step]));
         }
@@ -160,7 +180,7 @@ impl Scenario {
                 drop(world.orch(&[step]));
             }
             let task = world.tasks().into_iter().next();
-            if world.path("hangs").exists() || task.as_ref().is_some_and(|t| t.waiting.as_deref() == Some(at)) {
+            if world.path("marks/hangs").exists() || task.as_ref().is_some_and(|t| t.waiting.as_deref() == Some(at)) {
                 return;
             }
             if task.is_some_and(|t| t.waiting.is_some()) {
@@ -214,6 +234,17 @@ impl Scenario {
         if !world.alive().is_empty() {
             writeln!(faults, "{} processes are left", world.alive().len()).unwrap();
         }
+        if let Some(cluster) = &self.cluster {
+            let own = orch::config::installation(&world.path("state"));
+            let begun = Instant::now();
+            let left = || cluster.queue().lines().filter(|line| line.contains(&own)).count();
+            while left() > 0 && begun.elapsed() < Duration::from_secs(10) {
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+            if left() > 0 {
+                writeln!(faults, "jobs are left: {}", cluster.queue()).unwrap();
+            }
+        }
         if self.stop.is_some() {
             if world.path("state-area/aa/AA-1").exists() {
                 writeln!(faults, "the worktree is left").unwrap();
@@ -232,6 +263,43 @@ impl Scenario {
             format!("{} killed at {killed}\n{faults}\n{}", self.name, world.story())
         }
     }
+}
+
+/// Has the world's runs played as jobs, confined; returns the variable that names the cluster. Each run has an account of
+/// its own there, and sees only its own processes: what agents log is open to all, and a lock instead of their numbers
+/// shows that two of a task live.
+fn place(world: &World, cluster: &Cluster) -> (String, String) {
+    use std::os::unix::fs::PermissionsExt;
+    let root = world.root().display().to_string();
+    let open = |name: &str, mode: u32| {
+        std::fs::set_permissions(world.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    std::fs::create_dir_all(world.path("agents/AA-1")).unwrap();
+    std::fs::create_dir(world.path("marks")).unwrap();
+    for name in ["agents", "agents/AA-1", "marks"] {
+        open(name, 0o777);
+    }
+    for name in ["agents.log", "violations.log", "agents/lock"] {
+        std::fs::write(world.path(name), "").unwrap();
+        open(name, 0o666);
+    }
+    let text = std::fs::read_to_string(world.path("orch.yaml")).unwrap();
+    let section = format!(
+        "slurm: {{work_dir: {}, cpus: 1, memory: 300M, time: \"00:30:00\", settle_s: 1, silence_s: 20}}",
+        cluster.shared().display()
+    );
+    let write: Vec<String> =
+        ["agents", "marks", "agents.log", "violations.log"].map(|n| format!("{root}/{n}")).to_vec();
+    let confine = format!("confine: {{engine: bubblewrap, write: [{}]}}\n{section}", write.join(", "));
+    let text = text.replace("confine: {mode: off}", &confine).replace("executor: detach", "executor: slurm");
+    std::fs::write(world.path("orch.yaml"), text).unwrap();
+    let lock =
+        format!("exec 9>> {root}/agents/lock; flock -n 9 || echo \"$ORCH_TASK: two\" >> {root}/violations.log\n");
+    let script = std::fs::read_to_string(world.path("agent.sh")).unwrap();
+    let (head, rest) = script.split_once("for other in").unwrap();
+    let (_, rest) = rest.split_once("done\n").unwrap();
+    crate::support::crash::script(&world.path("agent.sh"), &format!("{head}{lock}{rest}"));
+    ("SLURM_CONF".to_owned(), cluster.conf().display().to_string())
 }
 
 /// Nothing more will happen: ended, watched to the end, or blocked.
@@ -259,6 +327,10 @@ fn every_point_swept_ends_as_undisturbed() {
     let mut dice = Dice::new(seed);
     let mut runs: Vec<(Scenario, Outcome, usize, Vec<u64>)> = Vec::new();
     let mut scenarios = Scenario::all();
+    if let Some(name) = &only {
+        scenarios.extend(Scenario::on_cluster(name));
+        assert!(scenarios.iter().any(|s| s.name == *name), "no scenario {name} here");
+    }
     // By default the deploy and one other that the seed draws.
     if !whole && only.is_none() {
         let drawn = 1 + usize::try_from(dice.below(scenarios.len() as u64 - 1)).unwrap();

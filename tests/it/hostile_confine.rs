@@ -110,9 +110,9 @@ impl Around {
         let mode = place.write("outside/mode", "");
         std::fs::set_permissions(&mode, std::fs::Permissions::from_mode(0o644)).unwrap();
         let mut run = place.run(engine);
-        run.policy.network = network;
-        run.policy.read = vec![place.path("named")];
-        run.hidden.push(place.path("named/below"));
+        run.bounds.policy.network = network;
+        run.bounds.policy.read = vec![place.path("named")];
+        run.bounds.hidden.push(place.path("named/below"));
         let script = place.write("area/checkout/attack.pl", include_str!("../fixtures/confine/attack.pl"));
         let mut spec = place.spec(run, &["/usr/bin/perl", script.to_str().unwrap()]);
         let set = |name: &str, value: &str| (format!("ATTACK_{name}").into(), value.into());
@@ -219,7 +219,7 @@ fn bubblewrap_links_left_where_it_mounts_lead_nowhere() {
     let top: std::path::PathBuf = here.components().take(3).collect();
     let run = |script: &str| {
         let mut run = place.run(&engine);
-        run.frozen = vec![place.path("area/checkout/ci.sh"), place.path("area/checkout/dir/ci.sh")];
+        run.bounds.frozen = vec![place.path("area/checkout/ci.sh"), place.path("area/checkout/dir/ci.sh")];
         let exit = place.go(&place.spec(run, &["/bin/sh", "-c", script]));
         assert_eq!(exit.code, Some(0), "{}{}", place.out(), place.err());
     };

@@ -111,6 +111,7 @@ mod ship_merge;
 mod ship_secrets;
 mod ship_staging;
 mod ship_watch;
+mod slurm_faults;
 mod slurm_real;
 mod support;
 mod systemd_real;

@@ -5,13 +5,12 @@ use super::{ChildError, Control, Event, Exit, Spec};
 use crate::adapters::confine::Run;
 
 /// Runs a confined command elsewhere as [`super::run`] runs it here: the same events, the same exit, and it does not
-/// return before all of it is gone there.
-/// of it is gone there.
+/// return before all of it is gone there, except by [`ChildError::Undecided`].
 pub trait Elsewhere: std::fmt::Debug + Send + Sync {
     /// Blocks until it is over. [`Event::Started`] names its proxy process on this machine; time limits start then.
     ///
     /// # Errors
-    /// As [`super::run`], and [`ChildError::Unavailable`] and [`ChildError::Lost`].
+    /// As [`super::run`], and [`ChildError::Unavailable`], [`ChildError::Lost`] and [`ChildError::Undecided`].
     fn play(&self, spec: &Spec, run: &Run, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError>;
 }
 

@@ -1,7 +1,7 @@
 //! Which engine confines a run (BND-2): what the policy asks for, and what this machine can do.
 
 use super::start::{NotStarted, Order};
-use super::{Engine, NoEngine, Run, fence};
+use super::{Bounds, Engine, NoEngine, Run, fence};
 use crate::adapters::{accounts, files, process, toolbox};
 use crate::model::confine::{Choice, Mode, Network, Policy};
 use crate::model::text::one_line;
@@ -35,7 +35,7 @@ impl Probe {
     /// # Errors
     /// The path of this program is unknown.
     pub fn here(folder: PathBuf) -> io::Result<Self> {
-        let program = std::env::current_exe()?;
+        let program = toolbox::own()?;
         Ok(Self { folder, others: accounts::other_logins(), root: rustix::process::geteuid().is_root(), program })
     }
 }
@@ -222,16 +222,18 @@ fn try_true(program: &Path, modern: bool, policy: &Policy, probe: &Probe) -> Res
     let network = if policy.network == Network::Open { Network::Open } else { Network::Closed };
     let run = Run {
         engine: Engine::Bubblewrap { program: program.to_owned(), modern },
-        policy: Policy { read: Vec::new(), write: Vec::new(), network, ..policy.clone() },
-        checkout: own(),
-        home: own(),
-        tmp: own(),
-        read: Vec::new(),
-        hidden: Vec::new(),
-        frozen: Vec::new(),
-        uid: probe.root.then_some(policy.uid_base),
-        own_sandbox: false,
         probe: probe.clone(),
+        bounds: Bounds {
+            policy: Policy { read: Vec::new(), write: Vec::new(), network, ..policy.clone() },
+            checkout: own(),
+            home: own(),
+            tmp: own(),
+            read: Vec::new(),
+            hidden: Vec::new(),
+            frozen: Vec::new(),
+            uid: probe.root.then_some(policy.uid_base),
+            own_sandbox: false,
+        },
     };
     let order = Order {
         argv: &[OsString::from("true")],

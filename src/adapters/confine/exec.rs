@@ -28,11 +28,10 @@ const FILES: u64 = 65_536;
 /// Becomes the command named by the plan on standard input. Returns only with the reason why it could not, which the
 /// supervisor also got. Must be called with a single thread.
 pub fn exec() -> io::Error {
-    let Handed { plan, started, stdin, proxy } = match Plan::receive(stdin()) {
+    let Handed { plan, mut started, stdin, proxy } = match Plan::receive(stdin()) {
         Ok(handed) => handed,
         Err(e) => return io::Error::other(format!("no plan came on standard input: {e}")),
     };
-    let mut started = File::from(started);
     if let Err(e) = confine(&plan, stdin, proxy, &started) {
         let _ = write!(started, "F{e}");
         return e;

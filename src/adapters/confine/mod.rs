@@ -24,6 +24,7 @@ pub use start::{Gate, NotStarted, Order, Prepared};
 
 use super::child::Elsewhere;
 use crate::model::confine::{Held, Policy};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -90,10 +91,26 @@ impl Boundary {
     }
 }
 
-/// One confined command: what confines it and what it can reach.
+/// One confined command: what confines it and what it can reach. Reads as its bounds, which most code asks for.
 #[derive(Debug, Clone)]
 pub struct Run {
     pub engine: Engine,
+    /// What the engine was chosen with. Its answer is forgotten if it can't start this run.
+    pub probe: Probe,
+    pub bounds: Bounds,
+}
+
+impl std::ops::Deref for Run {
+    type Target = Bounds;
+
+    fn deref(&self) -> &Bounds {
+        &self.bounds
+    }
+}
+
+/// What a confined command can reach, whichever machine it runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
     pub policy: Policy,
     /// The three folders that it may write to.
     pub checkout: PathBuf,
@@ -110,6 +127,4 @@ pub struct Run {
     pub uid: Option<u32>,
     /// The runtime has a sandbox of its own and needs namespaces.
     pub own_sandbox: bool,
-    /// What the engine was chosen with. Its answer is forgotten if it can't start this run.
-    pub probe: Probe,
 }

@@ -1,7 +1,7 @@
 //! Bounded commands of a probe: argv, no terminal, own process group, an environment that we define.
 
 use super::{Confined, ProbeCtx};
-use crate::adapters::child::{self, ChildError, Control};
+use crate::adapters::child::{self, ChildError, Control, EndedBy, Exit};
 use crate::adapters::environment::Policy;
 use crate::adapters::modes;
 use crate::model::probe::CommandSpec;
@@ -46,6 +46,9 @@ pub(super) enum CommandError {
     NotStarted(String),
     #[error("it did not end within {0} ms")]
     Timeout(u64),
+    /// A limit of its confinement or of its cluster ended it; which one.
+    #[error("{0}")]
+    Limit(String),
 }
 
 /// Runs one command to its end, or kills its whole group at the limit.
@@ -120,12 +123,14 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
     let ended = child::run(&run, &mut |_| Control::Go);
     let said = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
     match ended {
-        Ok(exit) if exit.ended_by.is_some() => Err(CommandError::Timeout(timeout_ms)),
+        Ok(Exit { ended_by: Some(EndedBy::Asked(why)), .. }) => Err(CommandError::Limit(why)),
+        Ok(Exit { ended_by: Some(EndedBy::Wall | EndedBy::Stall), .. }) => Err(CommandError::Timeout(timeout_ms)),
         Ok(exit) => Ok(Ended { code: exit.code, stdout: said(&run.stdout), stderr: said(&run.stderr) }),
         Err(
             e @ (ChildError::Confinement { .. }
             | ChildError::Unavailable { .. }
             | ChildError::Lost { .. }
+            | ChildError::Undecided { .. }
             | ChildError::Left { .. }),
         ) => {
             let why = e.to_string();

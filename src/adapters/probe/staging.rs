@@ -102,7 +102,9 @@ fn ask(url: &str, want: u16, body: &str, limit: u64) -> Seen {
 fn run_command(spec: &CommandSpec, limit: u64, ctx: &ProbeCtx) -> Seen {
     match command::check(spec, limit, ctx) {
         Err(command::CommandError::NotStarted(why)) => (CheckOutcome::Error, why),
-        Err(late @ command::CommandError::Timeout(_)) => (CheckOutcome::Fail, late.to_string()),
+        Err(late @ (command::CommandError::Timeout(_) | command::CommandError::Limit(_))) => {
+            (CheckOutcome::Fail, late.to_string())
+        }
         Ok(ended) if ended.code == Some(0) => (CheckOutcome::Pass, "exit 0".into()),
         Ok(ended) => {
             let code = ended.code.map_or_else(|| "ended by a signal".to_owned(), |_| ended.ending());

@@ -155,6 +155,11 @@ impl Tx<'_> {
         self.runs_where("task_id = ?1 ORDER BY id", params![task.0])
     }
 
+    /// The runs of a task that are not settled, oldest first.
+    pub fn open_runs_of(&self, task: TaskId) -> Result<Vec<Run>> {
+        self.runs_where("task_id = ?1 AND state <> 'settled' ORDER BY id", params![task.0])
+    }
+
     fn runs_where(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<Run>> {
         let mut statement = self.tx.prepare_cached(&format!("SELECT * FROM runs WHERE {condition}"))?;
         let rows = statement.query_map(values, run)?;

@@ -228,6 +228,10 @@ impl Facts<'_> {
         if let Some((cause, n)) = again::exhausted(failed) {
             let why = match cause {
                 Cause::Lost => format!("the supervisors of {n} runs of the {agent} vanished: {said}"),
+                Cause::Cluster => format!(
+                    "the cluster lost {n} runs of the {agent} in a row, the last time: {said}; ask Slurm's administrator, \
+                     then retry"
+                ),
                 Cause::HeadMoved => format!("the branch moved on the remote under {n} runs of the {agent}: {said}"),
                 Cause::PushRefused | Cause::Outage | Cause::TakenBack | Cause::Environment | Cause::BaseFirst => {
                     format!("{n} runs of the {agent} ended like this: {said}")

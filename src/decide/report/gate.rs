@@ -9,6 +9,7 @@ use crate::model::change::Change;
 use crate::model::effect::{
     BranchUpdate, Depth, Effect, GateWork, HeadSeen, NewPull, Purpose, Report, Site, Survey, Surveyed, Updated,
 };
+use crate::model::event::Event;
 use crate::model::evidence::{Carry, EvidenceDetail, NewEvidence};
 use crate::model::gate::{Gate, Subject};
 use crate::model::ids::Sha;
@@ -36,7 +37,7 @@ pub fn begin(now: &Now<'_>, file_fence: i64) -> Plan {
     let mut entries = vec![Entry::TakeLease { file_fence, fence }];
     if new {
         let detail = json!({"repo": task.repo, "fence": fence});
-        entries.push(Entry::Event { name: "lease_acquired", detail: detail.clone() });
+        entries.push(Entry::Event { name: Event::LeaseAcquired, detail: detail.clone() });
         entries.push(Entry::Did { kind: ActionKind::LeaseAcquired, detail });
     }
     Plan::perform(Effect::WriteLeaseFile { work: GateWork { fence } }).after(entries)
@@ -51,8 +52,7 @@ pub fn leased(now: &Now<'_>, work: GateWork) -> Plan {
 }
 
 /// What the survey means.
-pub fn surveyed(now: &Now<'_>, purpose: &Purpose, survey: &Survey, found: &Surveyed) -> Plan {
-    let Purpose::Gate(work) = purpose;
+pub fn surveyed(now: &Now<'_>, work: GateWork, survey: &Survey, found: &Surveyed) -> Plan {
     let Surveyed { line, pull, branch, .. } = found.clone();
     let landing = judge(&Seen { line, pull, branch, released: survey.released });
     let site = Site {
@@ -195,7 +195,7 @@ pub fn pull_opened(wanted: &NewPull, made: &PullRef) -> Vec<Entry> {
     let detail = json!({"number": made.number, "url": made.url});
     vec![
         Entry::Outcome { key: wanted.key.clone(), outcome: detail.clone() },
-        Entry::Event { name: "pr_opened", detail: detail.clone() },
+        Entry::Event { name: Event::PrOpened, detail: detail.clone() },
         Entry::Did { kind: ActionKind::PrOpened, detail },
     ]
 }
@@ -213,8 +213,11 @@ pub fn head(now: &Now<'_>, remote: &Sha, gate: Option<&Site>, seen: HeadSeen) ->
             let detail = json!({"from": now.task().head_sha, "to": remote, "by": by});
             let stale = stale.map(|row| Entry::Evidence { row, status: false });
             let head = Change::Head { sha: remote.clone(), tree: tree.to_string() };
-            let rest =
-                [Entry::Change(Change::CloseWindow), Entry::Change(head), Entry::Event { name: "head_moved", detail }];
+            let rest = [
+                Entry::Change(Change::CloseWindow),
+                Entry::Change(head),
+                Entry::Event { name: Event::HeadMoved, detail },
+            ];
             stale.into_iter().chain(rest).collect()
         }
     };
@@ -334,7 +337,7 @@ fn adopted(now: &Now<'_>, key: &str, u: &Updated) -> Vec<Entry> {
         Entry::Evidence { row: carry, status: false },
         Entry::Outcome { key: key.to_owned(), outcome: json!({"done": true}) },
         Entry::Event {
-            name: "branch_rebased",
+            name: Event::BranchRebased,
             detail: json!({"from": u.old, "to": u.new, "base": u.base, "equal_patches": equal}),
         },
     ];
@@ -374,6 +377,6 @@ fn answer(now: &Now<'_>, verdict: EvidenceVerdict, why: &str, detail: EvidenceDe
     }
     let head = &task.head_sha;
     let detail = json!({"gate": Gate::BranchMergeable, "verdict": verdict, "why": why, "head": head});
-    entries.extend([Entry::Event { name: "gate", detail }, Entry::Touch]);
+    entries.extend([Entry::Event { name: Event::Gate, detail }, Entry::Touch]);
     Plan::record(entries)
 }

@@ -1,12 +1,16 @@
 //! What a procedure begins with, and what the report of each effect means for its task: with every detail, pure. The
 //! caller records the plan in the transaction that read the view.
 
+pub mod deploy;
 pub mod gate;
+pub mod inputs;
+pub mod pull;
+pub mod stop;
 
 use super::gates::{Facts, mergeable};
 use super::landing::Landing;
 use crate::model::decision::Procedure;
-use crate::model::effect::{Depth, Effect, Report, Survey};
+use crate::model::effect::{BaseSettings, Depth, Effect, Purpose, Report, Survey, Surveyed};
 use crate::model::plan::{Entry, Plan, Then};
 use crate::model::policy::{Policy, ProjectPolicy};
 use crate::model::report::Rule;
@@ -44,14 +48,81 @@ pub fn report(view: &TaskView, policy: &Policy, effect: &Effect, report: Report,
     let Some(project) = policy.project(&view.task.project) else { return Plan::nothing() };
     let now = Now { view, policy, project, moved };
     match (effect, report) {
-        (Effect::Prepare { procedure }, Report::Ready { file_fence, .. }) => prepared(&now, *procedure, file_fence),
+        (Effect::Prepare { procedure }, Report::Ready { file_fence, settings, .. }) => {
+            prepared(&now, *procedure, file_fence, settings)
+        }
+        (Effect::Park { why }, Report::Ready { .. }) => deploy::begin_park(&now, why),
         (Effect::WriteLeaseFile { work }, Report::Done) => gate::leased(&now, *work),
-        (Effect::Survey { purpose, survey }, Report::Surveyed(found)) => gate::surveyed(&now, purpose, survey, &found),
+        (Effect::Survey { purpose, survey }, Report::Surveyed(found)) => surveyed(&now, purpose, survey, &found),
         (Effect::ReadHead { remote, gate, .. }, Report::Head(seen)) => gate::head(&now, remote, gate.as_ref(), seen),
         (Effect::OpenPull { pull, gate }, Report::Pull(made)) => gate::pull(&now, pull, gate.as_ref(), &made),
         (Effect::MakeUpdate { site, update }, made) => gate::made(&now, site, update, made, effect),
         (Effect::PushUpdate { key, update, new }, pushed) => gate::pushed(&now, key, update, new, pushed, effect),
+        (effect, report) => opening_or_landing(&now, effect, report),
+    }
+}
+
+/// The same, of the effects of a deploy and of the verdict inputs.
+fn opening_or_landing(now: &Now<'_>, effect: &Effect, report: Report) -> Plan {
+    match (effect, report) {
+        (Effect::LookForTip { opening }, Report::Contains(contained)) => deploy::tip_seen(now, opening, contained),
+        (Effect::Inspect { opening, .. }, Report::Inspected(found)) => deploy::inspected(now, opening, &found),
+        (Effect::Clear { opening, ready, .. }, Report::Done) => deploy::cleared(now, opening, ready),
+        (Effect::WriteInitiated { merging, merges }, Report::Done) => deploy::written(now, merging, *merges),
+        (Effect::Merge { merging, survey, .. }, Report::Merged { answer, after }) => {
+            deploy::merged(now, merging, survey, answer, &after)
+        }
+        (Effect::LookAtQueue { merging, merge, survey }, Report::QueueSeen { queue, contains }) => {
+            deploy::queue_seen(now, merging, merge, survey, queue.as_ref(), contains)
+        }
+        (Effect::EnterQueue { merging, .. }, Report::EnteredQueue { instead }) => {
+            deploy::entered_queue(now, merging, instead)
+        }
+        (Effect::LeaveQueue { merging, number, why, and, fails }, Report::LeftQueue { out }) => {
+            deploy::left_queue(now, merging, *number, out, (why, and, *fails))
+        }
+        (Effect::RemoveInitiated { fails, .. }, Report::Done) => deploy::removed(*fails),
+        (Effect::ListInputs { base, head, tree }, Report::Inputs(found)) => {
+            inputs::listed(now, base, head, tree, &found)
+        }
+        // A dry run without a mirror.
+        (Effect::ListInputs { .. }, Report::Unread) => Plan::nothing(),
+        (effect, report) => stopping(now, effect, report),
+    }
+}
+
+/// The same, of the effects of a stop.
+fn stopping(now: &Now<'_>, effect: &Effect, report: Report) -> Plan {
+    match (effect, report) {
+        (Effect::EndProcesses, Report::Done) => stop::ended(),
+        (Effect::ForgetEnvironments, Report::Done) => stop::forgotten(now),
+        (Effect::Archive { stop, .. }, Report::Done) => stop::archived(now, stop),
+        (Effect::ClosePull { key, number, stop }, Report::Closed { first }) => {
+            stop::closed(now, key, *number, first, stop.as_ref())
+        }
+        (Effect::LookAtLeft { branch, stop }, Report::Left(left)) => {
+            stop::left(now, branch.as_deref(), &left, stop.as_ref())
+        }
+        (Effect::LookAtBranch { branch, left, stop }, Report::BranchAt { head, default }) => {
+            stop::branch(now, (branch, &default), left, stop.as_ref(), head.as_ref())
+        }
+        (Effect::DeleteBranch { key, branch, left, stop, .. }, Report::Deleted(done)) => {
+            stop::deleted(now, (key, branch), left, stop.as_ref(), &done)
+        }
+        (Effect::RemoveArea { stop }, Report::Done) => stop::removed(now, stop.as_ref()),
+        (Effect::ReleaseLeaseFile, Report::Done) => Plan::nothing(),
+        (Effect::LookForPull { .. }, Report::PullIs(number)) => stop::late_pull(now, number),
         (effect, report) => stray(effect, &report),
+    }
+}
+
+fn surveyed(now: &Now<'_>, purpose: &Purpose, survey: &Survey, found: &Surveyed) -> Plan {
+    match purpose {
+        Purpose::Gate(work) => gate::surveyed(now, *work, survey, found),
+        Purpose::Opening => deploy::opening(now, survey, found),
+        Purpose::Merge(merging) => deploy::before_merge(now, merging, survey, found),
+        Purpose::Stop => stop::surveyed(now, survey, found),
+        Purpose::Park { merging, why } => deploy::parked(now, merging, why, survey, found),
     }
 }
 
@@ -62,12 +133,14 @@ fn stray(effect: &Effect, report: &Report) -> Plan {
 }
 
 /// The repository is ready.
-fn prepared(now: &Now<'_>, procedure: Procedure, file_fence: i64) -> Plan {
+fn prepared(now: &Now<'_>, procedure: Procedure, file_fence: i64, settings: Option<BaseSettings>) -> Plan {
     match procedure {
         Procedure::MergeGate => gate::begin(now, file_fence),
         Procedure::OpenPull => gate::open_pull(now),
-        // These are still carried out whole.
-        Procedure::VerdictInputs | Procedure::OpenDeploy | Procedure::Land | Procedure::CompleteStop => Plan::nothing(),
+        Procedure::VerdictInputs => inputs::begin(now),
+        Procedure::OpenDeploy => deploy::begin_opening(now),
+        Procedure::Land => deploy::begin_landing(now, settings),
+        Procedure::CompleteStop => stop::begin(now),
     }
 }
 
@@ -112,15 +185,24 @@ pub fn consequences(task: &Task, landing: &Landing) -> Vec<Entry> {
 /// a person decides.
 pub fn unsettled(why: &str) -> Plan {
     let past = Entry::Block { why: format!("{why}, for longer than gates.undecided_max_s"), freeze: false };
-    let then = Then::NotYet { what: "landing".to_owned(), rule: Rule::Gate, why: why.to_owned(), past: vec![past] };
-    Plan { entries: Vec::new(), then }
+    let meanwhile = vec![Entry::Hold { rule: Rule::Gate, why: why.to_owned() }];
+    let past = Box::new(Plan::record(vec![past]));
+    Plan { entries: Vec::new(), then: Then::NotYet { what: "landing".to_owned(), meanwhile, past } }
 }
 
 /// One more "not yet", after `ms` of them: what is recorded.
-pub fn not_yet(policy: &Policy, ms: i64, rule: Rule, why: String, past: Vec<Entry>) -> Vec<Entry> {
-    if ms > policy.undecided_max_ms { past } else { vec![Entry::Hold { rule, why }] }
+pub fn not_yet(policy: &Policy, ms: i64, meanwhile: Vec<Entry>, past: Plan) -> Plan {
+    if ms > policy.undecided_max_ms { past } else { Plan::record(meanwhile) }
 }
 
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "deploy_tests.rs"]
+mod deploy_tests;
+
+#[cfg(test)]
+#[path = "stop_tests.rs"]
+mod stop_tests;

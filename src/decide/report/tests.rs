@@ -9,7 +9,7 @@ use crate::model::task::{Actor, Lease, PullRef};
 use crate::model::time::Stamp;
 use crate::model::window::Window;
 
-const FENCE: i64 = 7;
+pub const FENCE: i64 = 7;
 
 fn lease(holder: Option<i64>) -> Lease {
     let now = Stamp { wall_ms: 0, mono_ms: 0, boot_id: "b".into() };
@@ -23,11 +23,11 @@ fn lease(holder: Option<i64>) -> Lease {
     }
 }
 
-fn held() -> TaskView {
+pub fn held() -> TaskView {
     TaskView { lease: Some(lease(Some(1))), ..view(Stage::Deploy) }
 }
 
-fn stopped(mut v: TaskView) -> TaskView {
+pub fn stopped(mut v: TaskView) -> TaskView {
     v.task.stop_requested_at = Some(1);
     v
 }
@@ -57,7 +57,7 @@ fn looks() -> Effect {
 }
 
 /// As the branch is found where nothing of it has landed and the default branch has moved.
-fn found() -> Surveyed {
+pub fn found() -> Surveyed {
     Surveyed {
         default_branch: "main".into(),
         tip: sha('d'),
@@ -92,7 +92,7 @@ fn surveyed(v: &TaskView, found: Surveyed) -> Plan {
 }
 
 /// A plan in a few words: what it writes, and what follows.
-fn told(plan: &Plan) -> String {
+pub fn told(plan: &Plan) -> String {
     let entry = |e: &Entry| match e {
         Entry::Change(Change::Head { .. }) => "head",
         Entry::Change(Change::CloseWindow) => "close",
@@ -105,11 +105,24 @@ fn told(plan: &Plan) -> String {
         Entry::StatusesAgain => "again",
         Entry::Intend { .. } => "intend",
         Entry::Outcome { .. } => "outcome",
-        Entry::Event { name, .. } => name,
+        Entry::Event { name, .. } => name.as_str(),
+        Entry::Deployment { .. } => "deployment",
         Entry::Block { freeze: true, .. } => "block and freeze",
         Entry::Block { .. } => "block",
         Entry::Freeze { .. } => "freeze",
         Entry::Withdrawn(_) => "withdrawn",
+        Entry::FreeLease => "free",
+        Entry::CancelJobs { .. } => "jobs",
+        Entry::CancelRuns { .. } => "runs",
+        Entry::Tombstone => "tombstone",
+        Entry::Message(_) => "message",
+        Entry::Show => "show",
+        Entry::Card => "card",
+        Entry::InsertDeploy(_) => "deploy",
+        Entry::TakeDeploy { .. } => "take",
+        Entry::MoveDeploy { to, .. } => to.as_str(),
+        Entry::Awaits(_) => "awaits",
+        Entry::BasePassed { .. } => "base passed",
         Entry::Did { .. } => "did",
         Entry::Hold { .. } => "hold",
     };
@@ -121,7 +134,29 @@ fn told(plan: &Plan) -> String {
         Then::Perform(Effect::OpenPull { .. }) => "open pull",
         Then::Perform(Effect::MakeUpdate { .. }) => "make",
         Then::Perform(Effect::PushUpdate { .. }) => "push",
-        Then::Perform(_) => "other",
+        Then::Perform(Effect::LookForTip { .. }) => "look for tip",
+        Then::Perform(Effect::Inspect { .. }) => "inspect",
+        Then::Perform(Effect::Clear { .. }) => "clear",
+        Then::Perform(Effect::WriteInitiated { .. }) => "initiated",
+        Then::Perform(Effect::Merge { .. }) => "merge",
+        Then::Perform(Effect::LookAtQueue { .. }) => "look at queue",
+        Then::Perform(Effect::EnterQueue { .. }) => "enter",
+        Then::Perform(Effect::LeaveQueue { .. }) => "leave",
+        Then::Perform(Effect::RemoveInitiated { fails: false, .. }) => "remove",
+        Then::Perform(Effect::RemoveInitiated { fails: true, .. }) => "remove and fail",
+        Then::Perform(Effect::ListInputs { .. }) => "list",
+        Then::Perform(Effect::EndProcesses) => "end",
+        Then::Perform(Effect::ForgetEnvironments) => "forget",
+        Then::Perform(Effect::Archive { .. }) => "archive",
+        Then::Perform(Effect::ClosePull { .. }) => "close pull",
+        Then::Perform(Effect::LookAtLeft { .. }) => "look",
+        Then::Perform(Effect::LookAtBranch { .. }) => "look at branch",
+        Then::Perform(Effect::DeleteBranch { .. }) => "delete",
+        Then::Perform(Effect::RemoveArea { .. }) => "remove area",
+        Then::Perform(Effect::ReleaseLeaseFile) => "lease file",
+        Then::Perform(Effect::LookForPull { .. }) => "look for pull",
+        Then::Perform(Effect::Prepare { .. } | Effect::Park { .. }) => "begin",
+        Then::Fault => "fault",
         Then::Refuse { .. } => "refuse",
         Then::Fail { .. } => "fail",
         Then::NotYet { .. } => "not yet",
@@ -134,7 +169,9 @@ fn told(plan: &Plan) -> String {
 #[test]
 fn the_merge_gate_begins_with_the_lease_and_waits_for_another_holder() {
     let ready = Effect::Prepare { procedure: Procedure::MergeGate };
-    let begun = |v: &TaskView, moved| report(v, &policy(), &ready, Report::Ready { revision: 1, file_fence: 9 }, moved);
+    let begun = |v: &TaskView, moved| {
+        report(v, &policy(), &ready, Report::Ready { revision: 1, file_fence: 9, settings: None }, moved)
+    };
     let free = TaskView { lease: Some(lease(None)), ..view(Stage::Deploy) };
     let told_of = |v: &TaskView, moved| told(&begun(v, moved));
     assert_eq!(told_of(&free, false), "lease lease_acquired did lease file");
@@ -260,8 +297,9 @@ fn ship_5_the_gate_opens_a_missing_pull_request_before_the_update() {
     assert_eq!(told(&report(&held(), &remote, &open, made, false)), "outcome pr_opened did pull change make");
     // On its own, for a pull request that the forge refused before (ORD-1).
     let ready = Effect::Prepare { procedure: Procedure::OpenPull };
-    let begun =
-        |policy: &Policy| told(&report(&held(), policy, &ready, Report::Ready { revision: 1, file_fence: 0 }, false));
+    let begun = |policy: &Policy| {
+        told(&report(&held(), policy, &ready, Report::Ready { revision: 1, file_fence: 0, settings: None }, false))
+    };
     assert_eq!((begun(&remote), begun(&policy())), ("intend open pull".to_owned(), "done".to_owned()));
 }
 
@@ -285,12 +323,12 @@ fn a_head_was_moved_by_orch_only_where_it_pushed_that_commit_after_the_one_it_kn
 
 #[test]
 fn rule_8_a_source_that_says_not_yet_holds_and_past_the_bound_a_person_decides() {
-    let Then::NotYet { rule, why, past, .. } = unsettled("pull request 3 reads merged").then else { panic!() };
-    let after = |ms| told(&Plan::record(not_yet(&policy(), ms, rule, why.clone(), past.clone())));
-    assert_eq!(
-        (after(policy().undecided_max_ms), after(policy().undecided_max_ms + 1)),
-        ("hold done".into(), "block done".into())
-    );
+    let after = |ms| {
+        let Then::NotYet { meanwhile, past, .. } = unsettled("pull request 3 reads merged").then else { panic!() };
+        told(&not_yet(&policy(), ms, meanwhile, *past))
+    };
+    let bound = policy().undecided_max_ms;
+    assert_eq!((after(bound), after(bound + 1)), ("hold done".to_owned(), "block done".to_owned()));
 }
 
 #[test]

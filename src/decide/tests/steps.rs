@@ -242,7 +242,7 @@ impl Steps<'_> {
         }
     }
 
-    /// As `engine::mergegate::run`.
+    /// As `decide::report::gate`.
     fn merge_gate(&mut self, i: usize, w: &World) {
         let (s, me) = (self.s, u8::try_from(i).unwrap());
         let repo = s.repo[i];
@@ -289,7 +289,7 @@ impl Steps<'_> {
         }
     }
 
-    /// As `engine::deploy::open`.
+    /// As `decide::report::deploy`.
     fn open(&mut self, i: usize, w: &World) {
         let mut w = w.clone();
         let t = &mut w.tasks[i];
@@ -319,7 +319,7 @@ impl Steps<'_> {
         self.push(By::Itself, format!("{}: deploy opens", i + 1), w);
     }
 
-    /// As `engine::stop::complete`: jobs and processes first, then `cancelled`.
+    /// As `decide::report::stop`: jobs and processes first, then `cancelled`.
     fn stop(&mut self, i: usize, w: &World) {
         let mut to = w.clone();
         let t = &mut to.tasks[i];

@@ -1,13 +1,15 @@
 //! Effects on a task's branch: looking at it, and bringing it up to the default branch.
 
 use crate::adapters::forge::{PullRequest, PullState};
-use crate::adapters::git::{GitError, Mirror, Person, PushOutcome, line::Ours};
+use crate::adapters::git::{DeleteOutcome, GitError, Mirror, Person, PushOutcome, line::Ours};
 use crate::adapters::process::{self, Life};
 use crate::config::Project;
 use crate::engine::services::{self, Access};
 use crate::engine::{Ctx, approval, artefacts, projects};
 use crate::model::branch_write::BranchWrite;
-use crate::model::effect::{BranchUpdate, Depth, HeadSeen, OpenUpdate, Report, Survey, Surveyed, Updated};
+use crate::model::effect::{
+    BranchUpdate, Deleted, Depth, HeadSeen, OpenUpdate, Opening, Report, Survey, Surveyed, Updated,
+};
 use crate::model::ids::Sha;
 use crate::model::landing::{BranchSeen, PullSeen};
 use crate::model::task::Task;
@@ -138,6 +140,34 @@ pub fn read_head(ctx: &mut Ctx, task: &Task, branch: &str, remote: &Sha) -> Resu
     let stale = approval::changed(&mirror, &rows, task, remote, tree.as_str())?;
     let pushed = pushed(ctx, task)?;
     Ok(Report::Head(HeadSeen::Other { tree, pushed, stale }))
+}
+
+/// Whether the head contains the default branch's tip.
+pub fn contains(ctx: &mut Ctx, task: &Task, opening: &Opening) -> Result<Report> {
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    Ok(Report::Contains(mirror.is_ancestor(&opening.base, &opening.head)?))
+}
+
+/// Where the branch is on the remote.
+pub fn at(ctx: &mut Ctx, task: &Task, branch: &str) -> Result<Report> {
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let head = services::git(ctx, &project, Access::Read, mirror.remote_head(branch))?;
+    Ok(Report::BranchAt { head, default })
+}
+
+/// Deletes a branch at exactly this commit, without force; never the default or a protected one (RULE-11).
+pub fn delete(ctx: &mut Ctx, task: &Task, branch: &str, at: &Sha, default: &str) -> Result<Report> {
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    let done = services::git(ctx, &project, Access::Push, mirror.delete_branch(branch, at, default))?;
+    Ok(Report::Deleted(match done {
+        DeleteOutcome::Deleted => Deleted::Now,
+        DeleteOutcome::Gone => Deleted::Before,
+        DeleteOutcome::Kept { reason } => Deleted::Kept { why: reason },
+    }))
 }
 
 fn author(project: &Project) -> Person {

@@ -1,7 +1,8 @@
 //! Effects on pull requests.
 
+use crate::adapters::forge::PullState;
 use crate::engine::{Ctx, projects, services};
-use crate::model::effect::NewPull;
+use crate::model::effect::{NewPull, Report};
 use crate::model::task::{PullRef, Task};
 use anyhow::Result;
 
@@ -28,4 +29,23 @@ pub fn show_ready(ctx: &mut Ctx, task: &Task) {
     if let Err(e) = services::forge(ctx, &project, |forge| forge.mark_ready(pr.number)) {
         tracing::warn!(task = %task.key, "the pull request is not marked ready for review yet: {e:#}");
     }
+}
+
+/// Closes a pull request, unless the journal has it closed.
+pub fn close(ctx: &mut Ctx, task: &Task, key: &str, number: i64) -> Result<Report> {
+    if ctx.store.read(|tx| tx.journal_row(key))?.is_some_and(|r| r.outcome.is_some()) {
+        return Ok(Report::Closed { first: false });
+    }
+    let project = ctx.project(&task.project)?.clone();
+    services::forge(ctx, &project, |forge| forge.close_pull(number))?;
+    Ok(Report::Closed { first: true })
+}
+
+/// The number of the branch's open pull request.
+pub fn find(ctx: &mut Ctx, task: &Task, branch: &str) -> Result<Report> {
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let found = services::forge(ctx, &project, |forge| forge.find_pull(branch, &default))?;
+    Ok(Report::PullIs(found.filter(|p| p.state == PullState::Open).map(|p| p.number)))
 }

@@ -1,11 +1,13 @@
 //! Writes what a plan says, entry by entry, within the caller's transaction.
 
 use super::hold;
+use super::messages;
 use crate::adapters::store::{Result, StoreError, Tx};
-use crate::engine::{Moment, messages};
-use crate::model::plan::Entry;
+use crate::engine::{Moment, awaits, base_job};
+use crate::model::plan::{Entry, NewDeploy};
 use crate::model::report::{ActionKind, ActionLine, Rule};
-use crate::model::task::Task;
+use crate::model::run_end::{RunEnd, RunResult};
+use crate::model::task::{Deploy, DeployState, Task};
 use crate::model::view::TaskView;
 use serde_json::{Value, json};
 
@@ -74,10 +76,41 @@ impl Writing<'_> {
             }
             Entry::StatusesAgain => messages::forge_statuses_again(tx, &self.done.task, at)?,
             Entry::Intend { key, kind, intent } => {
-                tx.intend(&key, Some(id), kind, &intent, &self.now.me, at).map(drop)?
+                super::intend(tx, &key, Some(id), kind, &intent, &self.now.me, at).map(drop)?
             }
-            Entry::Outcome { key, outcome } => tx.record_outcome(&key, &outcome, at)?,
-            Entry::Event { name, detail } => tx.audit(at, Some(id), name, &detail).map(drop)?,
+            Entry::Outcome { key, outcome } => super::outcome(tx, &key, &outcome, at)?,
+            Entry::Event { name, detail } => super::event(tx, at, Some(id), name, &detail).map(drop)?,
+            Entry::FreeLease => hold::free_lease(tx, self.view).map(drop)?,
+            Entry::CancelJobs { why } => {
+                let jobs = tx.cancel_jobs(id, &why, at)?;
+                if jobs > 0 {
+                    self.did(ActionKind::JobCancelled, json!({"jobs": jobs}));
+                }
+            }
+            Entry::CancelRuns { why } => {
+                for job in tx.jobs_of(id)? {
+                    tx.settle_runs_of_job(job.id, &RunEnd::new(RunResult::Cancelled, why.as_str()), at)?;
+                }
+            }
+            Entry::Tombstone => {
+                self.save()?;
+                tx.tombstone(id)?;
+                tx.item_ended(&self.view.task.project, &self.view.task.item_id)?;
+            }
+            Entry::Message(message) => messages::post(tx, &self.done.task, &[message], at)?,
+            Entry::Show => messages::show(tx, &self.done.task, at)?,
+            Entry::Card => messages::card(tx, &self.done.task, at)?,
+            Entry::InsertDeploy(new) => self.open_deploy(new)?,
+            Entry::TakeDeploy { from, .. } if from == self.now.me => {}
+            Entry::TakeDeploy { id, from } => tx.take_deploy(&id, &from, &self.now.me)?,
+            Entry::MoveDeploy { id, from, to, landed } => tx.move_deploy(&id, from, to, landed.as_ref(), None, at)?,
+            Entry::Awaits(wait) => awaits::put(tx, id, &wait)?,
+            Entry::BasePassed { settings, tree } => {
+                base_job::passed(tx, &settings.name, &tree, &settings.digest, at)?;
+            }
+            Entry::Deployment { deploy, sha, state, why } => {
+                messages::deployment(tx, &self.done.task, (&deploy, &sha, state), &why, at)?;
+            }
             Entry::Block { why, freeze } => self.block(&why, freeze)?,
             Entry::Freeze { why } => self.freeze(&why, json!({"repo": self.view.task.repo, "why": why}))?,
             Entry::Withdrawn(cause) => {
@@ -95,6 +128,25 @@ impl Writing<'_> {
             Entry::Hold { rule, why } => self.done.holds.push((rule, why)),
         }
         Ok(())
+    }
+
+    fn open_deploy(&mut self, new: NewDeploy) -> Result<()> {
+        let task = &self.done.task;
+        self.tx.insert_deploy(&Deploy {
+            id: new.id,
+            task_id: task.id,
+            repo: task.repo.clone(),
+            attempt: task.attempt,
+            fence: new.fence,
+            head: new.head,
+            base: new.base,
+            tree: new.tree,
+            state: DeployState::Initiated,
+            actor: self.now.me.clone(),
+            landed_sha: None,
+            result: None,
+            initiated_at: self.now.stamp.clone(),
+        })
     }
 
     fn block(&mut self, why: &str, freeze: bool) -> Result<()> {

@@ -1,11 +1,13 @@
 //! Blocks, freezes and the merge lease's end: each with its event and its messages.
 
+use super::messages;
 use crate::adapters::store::{Result, Tx};
 use crate::decide::said;
-use crate::engine::{cache, messages};
+use crate::engine::cache;
 use crate::model::act::By;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
+use crate::model::event::Event;
 use crate::model::finding::Finding;
 use crate::model::task::Task;
 use crate::model::view::TaskView;
@@ -27,7 +29,7 @@ pub fn block(
         return Ok(());
     }
     super::change(tx, task, Change::Block { why: why.to_owned(), held }, at)?;
-    tx.audit(at, Some(task.id), "task_blocked", &json!({"stage": task.stage, "why": why}))?;
+    super::event(tx, at, Some(task.id), Event::TaskBlocked, &json!({"stage": task.stage, "why": why}))?;
     messages::show(tx, task, at)?;
     messages::post(tx, task, &said::blocked(task, why), at)
 }
@@ -47,7 +49,7 @@ fn freeze(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, by: Option<&B
     if new {
         cache::drop_base(tx, repo, at)?;
         let n = tx.count_up(&format!("freezes/{repo}"), 1)?;
-        tx.audit(at, task.map(|t| t.id), "repo_frozen", &json!({"repo": repo, "why": why, "by": by}))?;
+        super::event(tx, at, task.map(|t| t.id), Event::RepoFrozen, &json!({"repo": repo, "why": why, "by": by}))?;
         messages::alert_named(tx, AlertKind::Frozen, repo, n, why, at)?;
         show_freeze(tx, repo, task, at)?;
     }
@@ -59,7 +61,7 @@ pub fn unfreeze_repo(tx: &Tx<'_>, repo: &str, by: &By, at: i64) -> Result<bool> 
     let lifted = tx.lift_freeze(repo)?;
     if lifted {
         cache::drop_base(tx, repo, at)?;
-        tx.audit(at, None, "repo_unfrozen", &json!({"repo": repo, "by": by}))?;
+        super::event(tx, at, None, Event::RepoUnfrozen, &json!({"repo": repo, "by": by}))?;
         show_freeze(tx, repo, None, at)?;
     }
     Ok(lifted)
@@ -80,10 +82,11 @@ pub fn free_lease(tx: &Tx<'_>, view: &TaskView) -> Result<bool> {
         Some(l) if l.task_id == Some(view.task.id) => {
             let freed = tx.free_lease(&l.repo, l.fence)?;
             if freed {
-                tx.audit(
+                super::event(
+                    tx,
                     view.now.wall_ms,
                     Some(view.task.id),
-                    "lease_released",
+                    Event::LeaseReleased,
                     &json!({"repo": l.repo, "fence": l.fence}),
                 )?;
             }
@@ -101,7 +104,13 @@ pub fn withdraw(tx: &Tx<'_>, task: &mut Task, cause: &Withdrawal, at: i64) -> Re
     }
     let why = cause.to_string();
     super::change(tx, task, Change::Withdrawal(Some(cause.clone())), at)?;
-    tx.audit(at, Some(task.id), "withdrawn", &json!({"pr": task.pr.as_ref().map(|p| p.number), "why": why}))?;
+    super::event(
+        tx,
+        at,
+        Some(task.id),
+        Event::Withdrawn,
+        &json!({"pr": task.pr.as_ref().map(|p| p.number), "why": why}),
+    )?;
     let n = tx.count_up(&format!("withdrawals/{}", task.id), 1)?;
     messages::alert(tx, task, AlertKind::Withdrawn, n, &cause.advice(&task.key), at)?;
     messages::card(tx, task, at)?;

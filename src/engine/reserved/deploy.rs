@@ -167,7 +167,7 @@ fn mark_started(ctx: &mut Ctx, d: &Deploy) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&d.id, DeployState::Landed, DeployState::Started, None, None, at)?;
-        tx.audit(at, Some(d.task_id), "deploy_started", &json!({"deploy": d.id}))?;
+        record::event(tx, at, Some(d.task_id), crate::model::event::Event::DeployStarted, &json!({"deploy": d.id}))?;
         let mut t = tx.task(d.task_id)?;
         record::touch(tx, &mut t, at)
     });

@@ -46,7 +46,16 @@ pub(super) fn fresh(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option
     if matches!(seen.freshness(&bench, 0, 0), Freshness::Build { .. }) {
         let (me, now) = (ctx.me.clone(), ctx.now().stamp.wall_ms);
         ctx.store.write(|tx| {
-            tx.intend(&key, Some(bench.task.id), "staging_built", &json!({"head": bench.subject}), &me, now).map(drop)
+            crate::engine::record::intend(
+                tx,
+                &key,
+                Some(bench.task.id),
+                "staging_built",
+                &json!({"head": bench.subject}),
+                &me,
+                now,
+            )
+            .map(drop)
         })?;
         seen.failed = match brought(ctx, run, &mut bench)? {
             None | Some(Made::Output(..)) => None,
@@ -62,7 +71,7 @@ pub(super) fn fresh(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option
             }
         };
         let at = ctx.now().stamp.wall_ms;
-        ctx.store.write(|tx| tx.record_outcome(&key, &json!({"failed": seen.failed}), at))?;
+        ctx.store.write(|tx| crate::engine::record::outcome(tx, &key, &json!({"failed": seen.failed}), at))?;
         seen.done = true;
         seen.answer = revision::ask(&spec, &probe);
     }

@@ -182,7 +182,10 @@ impl Bench {
             By::Branch => match child::run(&spec, go) {
                 // Nothing ran, so this says nothing about the branch.
                 Err(
-                    e @ (ChildError::Confinement { .. } | ChildError::Unavailable { .. } | ChildError::Lost { .. }),
+                    e @ (ChildError::Confinement { .. }
+                    | ChildError::Unavailable { .. }
+                    | ChildError::Lost { .. }
+                    | ChildError::Undecided { .. }),
                 ) => return Err(e.into()),
                 ran => ran,
             },
@@ -344,7 +347,10 @@ fn ran(end: &Result<Exit, ChildError>) -> Ran {
                 | ChildError::Withheld { .. }
                 | ChildError::Unavailable { .. }
                 | ChildError::Confinement { .. } => Ended::Failed,
-                ChildError::Watch { .. } | ChildError::Lost { .. } | ChildError::Left { .. } => Ended::Lost,
+                ChildError::Watch { .. }
+                | ChildError::Lost { .. }
+                | ChildError::Undecided { .. }
+                | ChildError::Left { .. } => Ended::Lost,
             };
             (ended, e.to_string())
         }

@@ -1,7 +1,7 @@
 //! A run of the second row and its surroundings (BND-2): folders, an operator's process, sockets, planted secrets.
 
 use orch::adapters::child::{self, ChildError, Control, Event, Exit, Spec};
-use orch::adapters::confine::{self, Boundary, Engine, Probe, Run};
+use orch::adapters::confine::{self, Boundary, Bounds, Engine, Probe, Run};
 use orch::model::confine::{Choice, Network, Policy};
 use std::ffi::OsString;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -86,16 +86,18 @@ impl Place {
     pub fn run(&self, engine: &Engine) -> Run {
         Run {
             engine: engine.clone(),
-            policy: Policy::default(),
-            checkout: self.path("area/checkout"),
-            home: self.path("area/home"),
-            tmp: self.path("area/tmp"),
-            read: Vec::new(),
-            hidden: vec![self.path("state")],
-            frozen: Vec::new(),
-            uid: self.root.then_some(UID),
-            own_sandbox: false,
             probe: self.probe(),
+            bounds: Bounds {
+                policy: Policy::default(),
+                checkout: self.path("area/checkout"),
+                home: self.path("area/home"),
+                tmp: self.path("area/tmp"),
+                read: Vec::new(),
+                hidden: vec![self.path("state")],
+                frozen: Vec::new(),
+                uid: self.root.then_some(UID),
+                own_sandbox: false,
+            },
         }
     }
 

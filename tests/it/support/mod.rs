@@ -28,6 +28,7 @@ pub mod scene;
 pub mod secrets;
 pub mod seeded;
 pub mod slurm;
+pub mod slurm_world;
 pub mod source;
 pub mod telegram;
 pub mod tools;

@@ -23,13 +23,29 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_secs(1);
 /// How long after its grace a node may take to report the end that it was asked for.
 const ANSWER: Duration = Duration::from_secs(75);
-/// How long srun may take to exit after its node reported the end; without a controller it takes ten seconds longer.
-const AFTER: Duration = Duration::from_secs(20);
+/// How long srun may take to exit after its node reported the end. Without a controller it takes longer, and nothing
+/// that it could still say is needed: the report is the last frame.
+const AFTER: Duration = Duration::from_secs(5);
+/// How long srun may take to take back a job that is pending.
+const BACK: Duration = Duration::from_secs(20);
 /// Between two polls of the queue: the first, and the longest.
 const FIRST_LOOK: Duration = Duration::from_millis(1500);
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
 /// Between two polls of a job that has to go.
 const GOING: Duration = Duration::from_secs(1);
+/// Between two looks for the node's last file.
+const SEEING: Duration = Duration::from_millis(50);
+/// How many times `settle_s` a supervisor waits for Slurm to say that a job is gone.
+const PATIENCE: u64 = 10;
+
+/// Whether Slurm still has a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    Yes,
+    /// Whoever asked for its end looks for it.
+    TakenOver,
+    Unknown,
+}
 
 impl Elsewhere for Job {
     fn play(&self, spec: &Spec, run: &Run, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
@@ -43,8 +59,8 @@ impl Elsewhere for Job {
         })?;
         let mut sinks = Sinks::open(spec)?;
         // What an earlier command of this run left open goes first, because it has the same name.
-        if Ledger::read(&self.dir).is_some() {
-            self.settle(tell);
+        if Ledger::read(&self.dir).is_some() && self.settle(tell) == Gone::Unknown {
+            return Err(self.undecided("an earlier command of the run".to_owned()));
         }
         let (nonce, input) = (nonce(), self.input(spec)?);
         let order = frame(&nonce, &ToNode::Order(Box::new(self.order(spec, run))), &input)
@@ -62,6 +78,7 @@ impl Elsewhere for Job {
             running_since: None,
             empty_at: None,
             settle_s: self.settle_s,
+            left: None,
         };
         ledger.write(&self.dir).map_err(|source| ChildError::File { what: "slurm.json".to_owned(), source })?;
         point("slurm ledger");
@@ -84,21 +101,22 @@ impl Elsewhere for Job {
         }
         point("slurm over");
         link.end();
-        if state.ended.as_ref().is_some_and(|e| e.left.is_none()) || state.declined.is_some() {
-            ledger.phase = Phase::Over;
-            ledger.keep(&self.dir);
-            self.settle_once();
-        } else {
-            self.settle(tell);
-        }
-        let known = Known {
+        let mut known = Known {
             ended: state.ended.clone(),
             started: state.started,
-            state: ledger.job.and_then(queue::last_state),
+            state: None,
             code: link.code,
             said: state.complaint(),
             asked: state.asked.is_some(),
         };
+        if state.ended.as_ref().is_some_and(|e| e.left.is_none()) || state.declined.is_some() {
+            ledger.phase = Phase::Over;
+            ledger.keep(&self.dir);
+            self.settle_once();
+        } else if self.settle(tell) == Gone::Unknown {
+            return Err(self.undecided(fate(&known).why()));
+        }
+        known.state = ledger.job.and_then(queue::last_state);
         point("slurm settled");
         let (stdout_bytes, lost) = sinks.finish();
         self.verdict(&nonce, run, state, &known, (stdout_bytes, lost))
@@ -123,16 +141,8 @@ impl Job {
             stall_ms: spec.stall.map(ms),
             grace_ms: ms(spec.grace),
             silence_ms: self.silence_s.saturating_mul(1000),
-            policy: run.policy.clone(),
+            bounds: run.bounds.clone(),
             root: run.checkout.parent().unwrap_or(&run.checkout).to_owned(),
-            checkout: run.checkout.clone(),
-            home: run.home.clone(),
-            tmp: run.tmp.clone(),
-            read: run.read.clone(),
-            hidden: run.hidden.clone(),
-            frozen: run.frozen.clone(),
-            uid: run.uid,
-            own_sandbox: run.own_sandbox,
             answers: self.answers.clone(),
         }
     }
@@ -156,20 +166,36 @@ impl Job {
         }
     }
 
-    /// The same until it is gone, however long Slurm does not answer; or until somebody asks this supervisor to end,
-    /// and then takes over (CLU-3c).
-    fn settle(&self, tell: &mut dyn FnMut(Event<'_>) -> Control) {
+    /// The same until it is gone; or until somebody asks this supervisor to end, and then takes over; or until Slurm
+    /// has not said so for [`PATIENCE`] times `settle_s` (CLU-3c).
+    fn settle(&self, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Gone {
+        let begun = Instant::now();
+        let bound = Duration::from_secs(self.settle_s.saturating_mul(PATIENCE));
         while let Some(mut ledger) = Ledger::read(&self.dir) {
             if look(&mut ledger) {
-                return Ledger::close(&self.dir);
+                Ledger::close(&self.dir);
+                break;
             }
             ledger.keep(&self.dir);
             let _ = tell(Event::Tick);
             if ledger::is_asked(&self.dir) {
-                return;
+                return Gone::TakenOver;
             }
+            if begun.elapsed() >= bound {
+                return Gone::Unknown;
+            }
+            // Slurm signals the end of a job to nobody but its own srun, which is gone by now: so it is polled.
             std::thread::sleep(GOING);
         }
+        Gone::Yes
+    }
+
+    /// Leaves the job to later steps, which go on asking, with what is known of its end.
+    fn undecided(&self, why: String) -> ChildError {
+        if let Some(ledger) = Ledger::read(&self.dir) {
+            Ledger { left: Some(why.clone()), ..ledger }.keep(&self.dir);
+        }
+        ChildError::Undecided { job: self.name.clone(), why }
     }
 
     fn verdict(
@@ -251,7 +277,8 @@ impl Job {
                 );
                 return Err(ChildError::Lost { why });
             }
-            std::thread::sleep(Duration::from_millis(50).min(GOING));
+            // A change on another machine raises no event here: network file systems have none.
+            std::thread::sleep(SEEING);
         }
     }
 }
@@ -388,7 +415,7 @@ impl Play<'_> {
             Way::Back => {
                 // TERM to an srun whose job is pending cancels the job.
                 self.link.signal(Signal::TERM);
-                Some(AFTER)
+                Some(BACK)
             }
             Way::Over => {
                 self.link.stdin = None;

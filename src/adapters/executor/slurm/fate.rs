@@ -35,6 +35,18 @@ pub enum Fate {
     Withdrawn,
 }
 
+impl Fate {
+    /// The same in words.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Reported(Ended { left: Some(left), .. }) => format!("on its node {left}"),
+            Self::Reported(_) => "its node reported the end".to_owned(),
+            Self::Limit(why) | Self::Lost(why) | Self::Refused(why) => why.clone(),
+            Self::Withdrawn => "it was taken back before it ran".to_owned(),
+        }
+    }
+}
+
 /// The first that fits.
 pub fn fate(known: &Known) -> Fate {
     let word = known.state.as_ref().map_or("", |s| s.word.as_str());
@@ -86,6 +98,10 @@ fn complaint(known: &Known) -> String {
 
 /// Reasons for which a job waits forever: the environment is at fault (CLU-4).
 pub fn never_starts(reason: &str) -> bool {
+    // For an account or a quality of service that the partition does not admit, Slurm has a sentence instead of a word.
+    if ["can't use this partition", "not permitted to use this partition"].iter().any(|said| reason.contains(said)) {
+        return true;
+    }
     let word = reason.trim_start_matches('(').split([',', ')', ' ']).next().unwrap_or_default();
     matches!(
         word,
@@ -185,6 +201,9 @@ mod tests {
         for (reason, never) in [
             ("PartitionConfig", true),
             ("(DependencyNeverSatisfied)", true),
+            ("Job's account not known, so it can't use this partition (closed allows team)", true),
+            ("Job's account not permitted to use this partition (closed allows team not x)", true),
+            ("Job's QOS not permitted to use this partition (closed allows high not low)", true),
             ("Resources", false),
             ("Priority", false),
             ("(ReqNodeNotAvail, UnavailableNodes:n1)", false),

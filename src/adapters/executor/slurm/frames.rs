@@ -1,7 +1,8 @@
 //! What the two ends of a job send each other over srun's standard streams (CLU-2, CLU-3): JSON frames, each preceded
 //! by its length, the version, and the nonce of the job. What a prologue or a shell prints in between is no frame.
 
-use crate::model::confine::{Held, Policy};
+use crate::adapters::confine::Bounds;
+use crate::model::confine::Held;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -9,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 /// Of the frames below. Each version has its own program in `work_dir`, so both ends have the same one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// What a frame begins with.
 const MAGIC: [u8; 4] = *b"orch";
 /// The magic, the length of the JSON, the length of the data.
@@ -46,17 +47,9 @@ pub struct Order {
     pub grace_ms: u64,
     /// Without a frame for this long, the run is ended.
     pub silence_ms: u64,
-    pub policy: Policy,
-    /// Contains the three folders below; belongs to the operator's account.
+    pub bounds: Bounds,
+    /// Contains the run's three folders; belongs to the operator's account.
     pub root: PathBuf,
-    pub checkout: PathBuf,
-    pub home: PathBuf,
-    pub tmp: PathBuf,
-    pub read: Vec<PathBuf>,
-    pub hidden: Vec<PathBuf>,
-    pub frozen: Vec<PathBuf>,
-    pub uid: Option<u32>,
-    pub own_sandbox: bool,
     /// Where the nodes keep their engines' answers.
     pub answers: PathBuf,
 }
@@ -231,7 +224,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::confine::Network;
+    use crate::model::confine::{Network, Policy};
 
     fn order() -> Order {
         use std::os::unix::ffi::OsStringExt;
@@ -245,16 +238,18 @@ mod tests {
             stall_ms: None,
             grace_ms: 5,
             silence_ms: 6,
-            policy: Policy { network: Network::Internet, ..Policy::default() },
+            bounds: Bounds {
+                policy: Policy { network: Network::Internet, ..Policy::default() },
+                checkout: "/r/checkout".into(),
+                home: "/r/home".into(),
+                tmp: "/r/tmp".into(),
+                read: vec![],
+                hidden: vec!["/state".into()],
+                frozen: vec![],
+                uid: Some(7),
+                own_sandbox: false,
+            },
             root: "/r".into(),
-            checkout: "/r/checkout".into(),
-            home: "/r/home".into(),
-            tmp: "/r/tmp".into(),
-            read: vec![],
-            hidden: vec!["/state".into()],
-            frozen: vec![],
-            uid: Some(7),
-            own_sandbox: false,
             answers: "/a".into(),
         }
     }

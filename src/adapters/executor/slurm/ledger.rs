@@ -38,6 +38,8 @@ pub struct Ledger {
     /// When Slurm first no longer knew it, in wall milliseconds.
     pub empty_at: Option<i64>,
     pub settle_s: u64,
+    /// Why its supervisor gave up before Slurm said that the job is gone; later steps ask, and settle the run.
+    pub left: Option<String>,
 }
 
 impl Ledger {
@@ -110,6 +112,7 @@ mod tests {
             running_since: None,
             empty_at: None,
             settle_s: 30,
+            left: None,
         }
     }
 

@@ -43,7 +43,7 @@ pub struct Job {
 /// Creates `work_dir` if it is missing, closed to others or open for the account of a run to pass; and its subfolders.
 ///
 /// # Errors
-/// One sentence: it can't be created, or others may write to it.
+/// One sentence: it can't be created or written, or others may write to it.
 pub fn make_ready(work_dir: &Path, passed: bool) -> Result<(), String> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
     let way_out = "name a folder of this account in slurm.work_dir that every node sees";
@@ -54,6 +54,9 @@ pub fn make_ready(work_dir: &Path, passed: bool) -> Result<(), String> {
         std::fs::DirBuilder::new().mode(mode).create(work_dir).map_err(fault)?;
     }
     let meta = work_dir.metadata().map_err(fault)?;
+    if !meta.is_dir() {
+        return Err(format!("slurm.work_dir {} is no folder; {way_out}", work_dir.display()));
+    }
     if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
         return Err(format!(
             "slurm.work_dir {} belongs to another account, or others may write it; {way_out}",
@@ -63,5 +66,39 @@ pub fn make_ready(work_dir: &Path, passed: bool) -> Result<(), String> {
     if passed && meta.mode() & 0o001 == 0 {
         std::fs::set_permissions(work_dir, std::fs::Permissions::from_mode(0o711)).map_err(fault)?;
     }
+    // Mounted read-only, full, or gone from the server: what fails later would count as the run's own failure.
+    tempfile::Builder::new().prefix(".orch-").tempfile_in(work_dir).map_err(fault)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clu_1_a_work_dir_that_cannot_be_used_is_refused_with_the_way_out() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join("made");
+        make_ready(&made, false).unwrap();
+        assert_eq!(made.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+        make_ready(&made, true).unwrap();
+        assert_eq!(made.metadata().unwrap().permissions().mode() & 0o7777, 0o711);
+        assert_eq!(std::fs::read_dir(&made).unwrap().count(), 0, "the try leaves nothing");
+        let (file, open) = (dir.path().join("file"), dir.path().join("open"));
+        std::fs::write(&file, "").unwrap();
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        for (path, named) in [
+            (file.clone(), "is no folder"),
+            (file.join("below"), "Not a directory"),
+            (open, "others may write"),
+            (dir.path().join("not/mounted"), "No such file"),
+            // Nothing can be created there, whoever asks.
+            (PathBuf::from("/proc/self/fdinfo"), "slurm.work_dir"),
+        ] {
+            let why = make_ready(&path, false).unwrap_err();
+            assert!(why.contains(named) && why.contains("name a folder of this account"), "{}: {why}", path.display());
+        }
+    }
 }

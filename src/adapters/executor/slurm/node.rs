@@ -130,8 +130,8 @@ fn folders(order: &Order) -> Result<(), String> {
     if root.uid() != me || root.mode() & 0o022 != 0 {
         return Err(format!("{} belongs to another account on the node, or others may write it", order.root.display()));
     }
-    let owner = order.uid.unwrap_or(me);
-    for path in [&order.checkout, &order.home, &order.tmp] {
+    let owner = order.bounds.uid.unwrap_or(me);
+    for path in [&order.bounds.checkout, &order.bounds.home, &order.bounds.tmp] {
         if of(path)?.uid() != owner {
             return Err(format!("{} belongs to another account on the node", path.display()));
         }
@@ -242,8 +242,8 @@ fn wait(fd: BorrowedFd<'_>) {
 
 /// What confines the run here.
 fn engine(order: &Order, probe: &Probe) -> Result<Engine, String> {
-    let engine = confine::engine(&order.policy, probe).map_err(|no| no.to_string())?;
-    if order.own_sandbox && engine == Engine::Landlock {
+    let engine = confine::engine(&order.bounds.policy, probe).map_err(|no| no.to_string())?;
+    if order.bounds.own_sandbox && engine == Engine::Landlock {
         return Err("the runtime's own sandbox can't start under landlock; install bubblewrap on the nodes".to_owned());
     }
     Ok(engine)
@@ -311,6 +311,7 @@ fn play(order: &Order, input: &[u8], host: &mut Host) {
                 | ChildError::Withheld { .. }
                 | ChildError::Unavailable { .. }
                 | ChildError::Lost { .. }
+                | ChildError::Undecided { .. }
                 | ChildError::Left { .. } => Because::NotStarted,
             };
             host.refuse(because, held, format!("on {node}: {e}"));
@@ -331,19 +332,7 @@ fn spec(order: &Order, input: &[u8], engine: Engine, probe: Probe) -> io::Result
     } else {
         None
     };
-    let run = Run {
-        engine,
-        policy: order.policy.clone(),
-        checkout: order.checkout.clone(),
-        home: order.home.clone(),
-        tmp: order.tmp.clone(),
-        read: order.read.clone(),
-        hidden: order.hidden.clone(),
-        frozen: order.frozen.clone(),
-        uid: order.uid,
-        own_sandbox: order.own_sandbox,
-        probe,
-    };
+    let run = Run { engine, probe, bounds: order.bounds.clone() };
     let nowhere = PathBuf::from("/dev/null");
     let spec = Spec {
         argv: order.argv.clone(),

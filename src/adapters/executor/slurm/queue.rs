@@ -58,6 +58,7 @@ pub fn last_state(job: u64) -> Option<State> {
         if !matches!(found.word.as_str(), "COMPLETING" | "RUNNING") {
             break;
         }
+        // Nothing signals that the controller has heard the node; a second is enough, or the state stays unknown.
         std::thread::sleep(std::time::Duration::from_millis(200));
         found = state(job)?;
     }

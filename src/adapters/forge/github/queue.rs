@@ -1,7 +1,7 @@
 //! The merge queue of the branch that everything lands on (services-github §4.4), by GraphQL: REST does not know it.
 
 use super::{Github, wire};
-use crate::adapters::forge::ForgeError;
+use crate::adapters::forge::{ForgeError, MergeVia};
 use crate::adapters::github::{flag, text};
 use crate::model::ids::Sha;
 use crate::model::landing::Awaited;
@@ -22,7 +22,7 @@ const READY: &str =
 impl Github {
     /// See `Forge::queue`.
     pub fn queue(&self, number: i64) -> Result<Option<Queue>> {
-        if !self.base_rules()?.queue {
+        if self.via == MergeVia::Push || !self.base_rules()?.queue {
             return Ok(None);
         }
         Ok(Some(self.place(number)?.1))

@@ -80,7 +80,7 @@ CREATE TABLE jobs (
     priority INTEGER NOT NULL,
     reason TEXT,
     spent INTEGER NOT NULL DEFAULT 0 CHECK (spent IN (0, 1)),
-    cause TEXT CHECK (cause IN ('lost', 'head_moved', 'push_refused', 'outage', 'taken_back', 'environment', 'base_first')),
+    cause TEXT CHECK (cause IN ('lost', 'head_moved', 'push_refused', 'outage', 'taken_back', 'environment', 'base_first', 'cluster')),
     again INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL,
     settled_at INTEGER

@@ -1,4 +1,4 @@
-//! Messages written in the transaction that causes them (NTF-2, NTF-3). One key per cause: each cause is reported once.
+//! Messages, written in the transaction that causes them (NTF-2, NTF-3). One key per cause: each cause is reported once.
 
 use crate::adapters::store::{NewEvidence, NewOutbox, Result, Sink, Tx};
 use crate::decide::board::progress;
@@ -21,7 +21,8 @@ fn indication_key(task: &Task) -> String {
 /// Board status and card follow the task. The status itself is computed when it is sent (RULE-13).
 pub fn show(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     if indication(task.stage, progress(task)).is_some() {
-        tx.post(
+        super::post(
+            tx,
             &NewOutbox {
                 key: indication_key(task),
                 task_id: Some(task.id),
@@ -37,7 +38,8 @@ pub fn show(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
 /// Marks the card for redrawing.
 pub fn card(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     let n = tx.count_up("cards", 1)?;
-    tx.post(
+    super::post(
+        tx,
         &NewOutbox {
             key: format!("card/t{}/{n}", task.id),
             task_id: Some(task.id),
@@ -62,7 +64,7 @@ pub fn post(tx: &Tx<'_>, task: &Task, all: &[Message], at: i64) -> Result<()> {
 pub fn alert(tx: &Tx<'_>, task: &Task, kind: AlertKind, number: i64, detail: &str, at: i64) -> Result<()> {
     let payload = json!({"kind": kind, "key": task.key, "title": task.title, "detail": detail});
     let key = cause_key(kind, Cause::Task(task.id), number);
-    let new = tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::Alert, payload }, at)?;
+    let new = super::post(tx, &NewOutbox { key, task_id: Some(task.id), sink: Sink::Alert, payload }, at)?;
     if kind == AlertKind::CostLimit { Ok(()) } else { counted(tx, new) }
 }
 
@@ -79,7 +81,7 @@ fn counted(tx: &Tx<'_>, new: bool) -> Result<()> {
 pub fn alert_named(tx: &Tx<'_>, kind: AlertKind, name: &str, number: i64, detail: &str, at: i64) -> Result<()> {
     let payload = json!({"kind": kind, "key": "", "title": name, "detail": detail});
     let key = cause_key(kind, Cause::Named(name), number);
-    tx.post(&NewOutbox { key, task_id: None, sink: Sink::Alert, payload }, at)?;
+    super::post(tx, &NewOutbox { key, task_id: None, sink: Sink::Alert, payload }, at)?;
     Ok(())
 }
 
@@ -110,7 +112,7 @@ fn status_of(
     let gate = subject.as_str();
     let key = format!("forge_status/t{}/e{}/{gate}/{}/{word}", task.id, task.epoch, sha.short());
     let payload = json!({"sha": sha, "gate": gate, "verdict": word, "why": why});
-    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeStatus, payload }, at)?;
+    super::post(tx, &NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeStatus, payload }, at)?;
     Ok(())
 }
 
@@ -119,7 +121,7 @@ pub fn deployment(tx: &Tx<'_>, task: &Task, of: (&str, &Sha, Deployment), why: &
     let (deploy, sha, state) = of;
     let key = format!("deployment/t{}/{deploy}/{state}", task.id);
     let payload = json!({"deployment": deploy, "sha": sha, "state": state, "why": why});
-    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeStatus, payload }, at)?;
+    super::post(tx, &NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeStatus, payload }, at)?;
     Ok(())
 }
 
@@ -134,7 +136,7 @@ pub fn anchor(tx: &Tx<'_>, task: &Task, seq: i64, at: i64) -> Result<()> {
     let text = format!("Audit event {seq} of orch: {} is in {}. Hash {hash}", task.key, task.stage);
     let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "text": text});
     let key = format!("{}/t{}/{cause}", Sink::ForgeComment, task.id);
-    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeComment, payload }, at)?;
+    super::post(tx, &NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeComment, payload }, at)?;
     Ok(())
 }
 
@@ -144,7 +146,7 @@ fn wait_comment(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     let cause = format!("wait-{}", task.wait_no);
     let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "wait": task.wait_no});
     let key = format!("{}/t{}/{cause}", Sink::BoardComment, task.id);
-    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::BoardComment, payload }, at).map(drop)
+    super::post(tx, &NewOutbox { key, task_id: Some(task.id), sink: Sink::BoardComment, payload }, at).map(drop)
 }
 
 /// A comment on the work item, and on the pull request if there is a forge.
@@ -155,7 +157,7 @@ pub fn comment(tx: &Tx<'_>, task: &Task, cause: &str, text: &str, at: i64) -> Re
             continue;
         }
         let key = format!("{sink}/t{}/{cause}", task.id);
-        let new = tx.post(&NewOutbox { key, task_id: Some(task.id), sink, payload: payload.clone() }, at)?;
+        let new = super::post(tx, &NewOutbox { key, task_id: Some(task.id), sink, payload: payload.clone() }, at)?;
         if sink == Sink::BoardComment {
             counted(tx, new)?;
         }

@@ -1,7 +1,9 @@
 //! Delivers the outbox: any step may take a row, within its own short deadline, and a failure never fails the step
 //! (NTF-3).
 
-use super::{Ctx, boards, notices, rehearse, services};
+mod expected;
+
+use super::{Ctx, boards, notices, services};
 use crate::adapters::board::{Move, Moved};
 use crate::adapters::forge::DeployReport;
 use crate::adapters::process::{self, Life};
@@ -12,6 +14,7 @@ use crate::model::board::{Resolved, WorkItem, indication};
 use crate::model::card::Delivered;
 use crate::model::ci::StatusState;
 use crate::model::deploy::Deployment;
+use crate::model::event::Event;
 use crate::model::ids::Sha;
 use crate::model::report::ActionKind;
 use crate::model::task::{EvidenceVerdict, Task};
@@ -27,7 +30,7 @@ const TAKEN_MS: i64 = 60_000;
 /// Delivers what is due until the deadline.
 pub fn deliver(ctx: &mut Ctx) {
     if ctx.dry {
-        if let Err(e) = rehearse::deliver(ctx) {
+        if let Err(e) = expected::deliver(ctx) {
             ctx.report.fault(None, format!("listing what would be delivered: {e:#}"), None);
         }
         return;
@@ -198,7 +201,8 @@ fn status_set(ctx: &mut Ctx, task: &Task, resolved: &Resolved, item: &WorkItem) 
         }
         let mut now = tx.task(task.id)?;
         boards::asked(tx, &mut now, resolved, task.wait(), &item.status_id, at)?;
-        tx.audit(at, Some(task.id), "board_status_set", &json!({"status": item.status_name})).map(drop)
+        crate::engine::record::event(tx, at, Some(task.id), Event::BoardStatusSet, &json!({"status": item.status_name}))
+            .map(drop)
     })?;
     Ok(())
 }
