@@ -78,7 +78,7 @@ pub fn follow(ctx: &mut Ctx, id: TaskId, first: Then) -> Result<Ran> {
         let Some(next) = recorded(ctx, id, &effect, found, since)? else { return Ok(Ran::Whole) };
         (task, then) = next;
     }
-    bail!("{} effects in a row for {}: this is a fault of orch; the next step begins anew", MOST_EFFECTS, task.key)
+    bail!("{} effects in a row for {}: this is a fault of orch; the next step starts again", MOST_EFFECTS, task.key)
 }
 
 /// Performs one effect; a dry run assumes its report, and gives `None` where it can't.
