@@ -21,7 +21,7 @@ fn before_queue() -> Scene {
 
 /// Makes the next look at the forge due.
 fn due(s: &Scene) {
-    s.house.change("UPDATE meta SET value = json_set(value, '$.until', 0) WHERE key LIKE 'awaits/%'");
+    s.house.table("meta").like("key", "awaits/").put("value/until", 0);
 }
 
 /// Drives until the pull request is in the queue.
@@ -136,9 +136,9 @@ fn gh_1_deploys_are_shown_as_deployments_and_delay_nothing() {
     // The answer of the deployment itself is lost: there is one all the same.
     s.hub.fault("POST /repos/team/app/deployments", Fault::CutAfterEffect, 1);
     s.house.until("it is shown", || {
-        s.house.change(
-            "UPDATE outbox SET state = 'open', available_at = 0 WHERE key LIKE 'deployment/%' AND sent_at IS NULL",
-        );
+        let rows = s.house.table("outbox").like("key", "deployment/").without("state", "sent");
+        rows.put("state", "open".to_owned());
+        rows.put("available_at", 0);
         s.house.tick();
         s.hub.data().deployments.first().filter(|d| d.states.len() == 2).cloned()
     });

@@ -24,9 +24,8 @@ const R: &str = "/repos/team/app";
 
 /// Makes every wait for the forge and every queued job due.
 fn due(s: &Scene) {
-    s.house.change(
-        "UPDATE meta SET value = json_set(value, '$.until', 0) WHERE key LIKE 'awaits/%'; UPDATE jobs SET available_at = 0 WHERE status = 'queued'",
-    );
+    s.house.table("meta").like("key", "awaits/").put("value/until", 0);
+    s.house.db().hurry();
 }
 
 #[test]
@@ -108,7 +107,7 @@ fn gh_2_labels_of_several_hands_end_as_one_and_nobodys_own_use_is_touched() {
     s.hub.fault(&format!("POST {R}/issues/1/labels"), Fault::CutAfterEffect, 1);
     s.drive("waits", |t| t.waiting_for.is_some());
     s.house.until("one status", || {
-        s.house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+        s.house.table("outbox").with("state", "open").put("available_at", 0);
         s.house.tick();
         (s.labels() == ["bug", "orch: Awaiting Deploy"]).then_some(())
     });
@@ -154,7 +153,7 @@ fn gh_2_an_issue_that_is_transferred_is_withdrawn_and_nothing_is_followed() {
 #[test]
 fn gh_1_limits_without_a_time_double() {
     let s = short("", &[]);
-    let row = || s.house.query("SELECT value FROM meta WHERE key LIKE 'throttle/%'").concat();
+    let row = || s.house.table("meta").like("key", "throttle/").one("value");
     for untold in [1, 2, 3] {
         let limit = error(403, "You have exceeded a secondary rate limit. Please wait a few minutes.");
         s.hub.fault(&format!("GET {R}/issues"), Fault::Answer(limit), 1);
@@ -162,7 +161,8 @@ fn gh_1_limits_without_a_time_double() {
         let stored = row();
         assert!(stored.ends_with(&format!(" {untold}")), "{stored}");
         // As if it were over.
-        s.house.change("UPDATE meta SET value = (unixepoch() * 1000 - 1) || ' ' || substr(value, instr(value, ' ') + 1) WHERE key LIKE 'throttle/%'");
+        let over = jiff::Timestamp::now().as_millisecond() - 1;
+        s.house.table("meta").like("key", "throttle/").put("value", format!("{over} {untold}"));
     }
     s.house.reconcile().fine();
     // Only the reserve is left: what people ask for goes on.
@@ -206,7 +206,7 @@ fn gh_1_an_apps_token_that_ends_in_the_middle_is_renewed_without_a_trace() {
         s.house.tick();
         s.house.task("ORCH-1").filter(|t| t.stage.as_str() == "done")
     });
-    assert!(s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/%outage%'").is_empty());
+    assert!(s.house.table("outbox").like("key", "outage").is_empty());
     let files = std::fs::read_dir(s.house.path("state/tokens")).unwrap();
     let names: Vec<String> = files.map(|f| f.unwrap().file_name().to_string_lossy().into_owned()).collect();
     assert!(names.iter().filter(|n| n.ends_with(".json")).count() == 1, "board and forge share one: {names:?}");
@@ -265,7 +265,7 @@ fn gh_1_what_a_person_has_to_mend_is_named_and_nothing_is_lost() {
     s.house.next();
     assert_eq!(s.house.task("ORCH-1").unwrap().stage, before.stage);
     s.hub.data().moved = false;
-    s.house.change("DELETE FROM meta WHERE key LIKE 'down/%'");
+    s.house.table("meta").like("key", "down/").delete();
     due(&s);
     s.house.until("is done", || {
         due(&s);
