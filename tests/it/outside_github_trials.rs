@@ -235,7 +235,7 @@ fn gh_2_ten_thousand_issues_are_read_once_and_then_cost_one_free_request() {
 
 #[test]
 fn gh_1_what_a_person_has_to_mend_is_named_and_nothing_is_lost() {
-    let s = short("", &[]);
+    let s = short("", &["deploy: {confirm: true}"]);
     s.begin("Greet");
     s.hub.data().lacks = vec!["pull_requests=write"];
     let why = s.house.until("the refusal", || {
@@ -249,7 +249,7 @@ fn gh_1_what_a_person_has_to_mend_is_named_and_nothing_is_lost() {
     assert!(doctor.contains("Pull requests: write is missing"), "{doctor}");
     s.hub.data().lacks.clear();
     assert!(s.house.orch(&["retry", "ORCH-1"]).code <= 1);
-    s.drive("has a pull request", |t| t.pr.is_some());
+    s.drive("waits", |t| t.waiting_for.is_some());
     // Renamed: the project stops, and the new place is named.
     s.hub.data().moved = true;
     let pass = s.house.reconcile();
@@ -259,7 +259,7 @@ fn gh_1_what_a_person_has_to_mend_is_named_and_nothing_is_lost() {
     assert_eq!(s.house.task("ORCH-1").unwrap().stage, before.stage);
     s.hub.data().moved = false;
     s.house.table("meta").like("key", "down/").delete();
-    due(&s);
+    s.hub.data().label(1, "orch: Confirm Deploy", "ann");
     s.house.until("is done", || {
         due(&s);
         s.drive("goes on", |_| true);
