@@ -2,12 +2,12 @@
 
 use crate::model::effect::Merging;
 use crate::model::event::Event;
-use crate::model::evidence::{EvidenceDetail, NewEvidence};
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict, NewEvidence};
 use crate::model::finding::{Finding, Origin};
 use crate::model::gate::Gate;
 use crate::model::plan::Entry;
 use crate::model::rules::Queue;
-use crate::model::task::{EvidenceVerdict, Task};
+use crate::model::task::Task;
 use serde_json::json;
 
 /// What follows from one look.

@@ -5,10 +5,11 @@ use super::*;
 use crate::decide::awaits as wait;
 use crate::decide::gates::testing::{deploy as row, policy, sha, task};
 use crate::model::effect::{AfterLeaving, Inspected, Merge, Merging, Opening, Ready};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::landing::{Awaited, Awaits, BranchSeen, Line, MergeAnswer, PullSeen};
 use crate::model::rules::{Queue, QueueEntry};
 use crate::model::stage::Stage;
-use crate::model::task::{Deploy, EvidenceVerdict, Freeze, PullRef};
+use crate::model::task::{Deploy, Freeze, PullRef};
 
 /// A view with an initiated deploy under the task's lease.
 fn initiated() -> TaskView {
