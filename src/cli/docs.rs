@@ -234,6 +234,7 @@ fn whole() -> ProjectPolicy {
         remote_forge: false,
         deploy_command: false,
         posts_statuses: false,
+        reports_deploys: false,
         update: crate::model::sides::Update::Rebase,
         leaves_out: false,
         artefacts_on_branch: false,

@@ -88,6 +88,10 @@ pub(super) fn project(p: &Project, at: &str) -> Result<(), ConfigError> {
         ))
         .hint("name the command that deploys what the build left in ORCH_BUILD_OUTPUT, or take the build out"));
     }
+    if p.deploy.report && !p.forge.keeps_deployments() {
+        return Err(ConfigError::new(format!("{at}.deploy.report is on, and the forge keeps no deployments"))
+            .hint("set it to false, or connect a forge of kind github"));
+    }
     post_deploy(&p.post_deploy, &format!("{at}.post_deploy.5xx_threshold"))?;
     at_least_one(p.post_deploy.fail_threshold.into(), &format!("{at}.post_deploy.fail_threshold"))?;
     if p.post_deploy.action == DegradedAction::Rollback
@@ -250,6 +254,9 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             out.push(format!("{}: ci.contexts has no effect on the local forge", p.key));
         } else if !p.forge.is_remote() && p.ci.command.is_none() {
             out.push(format!("{}: ci.command is absent, CI is not applicable and ci_green passes", p.key));
+        }
+        if p.deploy.report {
+            out.push(format!("{}: deploy.report starts workflows on `deployment` for every deploy", p.key));
         }
         let staging = &p.staging;
         if (staging.build.is_some() || staging.deploy.is_some()) && staging.revision.is_none() {

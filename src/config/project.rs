@@ -254,12 +254,19 @@ pub struct Deploy {
     pub build: Option<CommandLine>,
     /// Where 14 to 17 stay after done: `state` or `branch`; `none`: nothing of the work item's folder lands
     pub artefacts_after_merge: ArtefactsAfterMerge,
+    /// GitHub: each deploy is shown as a deployment, which starts workflows on `deployment` (GH-1)
+    pub report: bool,
+    /// GitHub: the environment that is shown
+    #[serde(deserialize_with = "crate::model::reading::text")]
+    pub environment: String,
 }
 
 impl Default for Deploy {
     fn default() -> Self {
         let (command, env, build, artefacts_after_merge) = Default::default();
-        Self { confirm: true, command, timeout_s: 1800, env, build, artefacts_after_merge }
+        let environment = "production".to_owned();
+        let report = false;
+        Self { confirm: true, command, timeout_s: 1800, env, build, artefacts_after_merge, report, environment }
     }
 }
 

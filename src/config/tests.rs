@@ -144,6 +144,48 @@ fn gh_1_a_github_board_and_forge_take_a_token_or_an_app_and_keys_of_their_own() 
 }
 
 #[test]
+fn gh_1_2_comments_projects_and_deployments_belong_to_github_alone() {
+    let with = |board: &str, forge: &str, deploy: &str| {
+        read(&format!(
+            "projects:\n  - key: A\n    git: {{remote: /a}}\n    ci: {{contexts: [t], required: false}}\n    board: {board}\n    forge: {forge}\n    deploy: {deploy}\n"
+        ))
+    };
+    let hub = "{kind: github, owner: o, name: n, token: {env: T}";
+    let forge = "{kind: github, owner: o, name: n, token: {env: T}}";
+    let c = with(&format!("{hub}, project: {{owner: crew, number: 3}}}}"), forge, "{report: true}").unwrap();
+    let p = &c.projects[0];
+    let Board::Github(board) = &p.board else { panic!() };
+    let shown = board.project.as_ref().unwrap();
+    assert_eq!((shown.owner.as_str(), shown.number, shown.field.as_str()), ("crew", 3, "Status"));
+    assert_eq!((p.board.comments().as_str(), p.deploy.environment.as_str()), ("write", "production"));
+    assert!(c.warnings.iter().any(|w| w.contains("starts workflows on `deployment`")), "{:?}", c.warnings);
+    let plain = with(&format!("{hub}, comments: {{from: none}}}}"), forge, "{environment: shop}").unwrap();
+    let p = &plain.projects[0];
+    assert_eq!((p.board.comments().as_str(), p.deploy.report, p.deploy.environment.as_str()), ("none", false, "shop"));
+    for (board, forge, deploy, said) in [
+        (format!("{hub}, project: crew/3}}"), forge, "{}", "board.project"),
+        (format!("{hub}, project: {{owner: crew}}}}"), forge, "{}", "number"),
+        (format!("{hub}, project: {{number: 3}}}}"), forge, "{}", "owner"),
+        (format!("{hub}, project: {{owner: crew, number: 0}}}}"), forge, "{}", "number"),
+        (format!("{hub}, project: {{owner: c, number: 3, colour: x}}}}"), forge, "{}", "colour"),
+        (format!("{hub}, comments: {{from: triage}}}}"), forge, "{}", "triage"),
+        ("{comments: {from: write}}".to_owned(), "{kind: local}", "{}", "comments"),
+        ("{project: {owner: c, number: 3}}".to_owned(), "{kind: local}", "{}", "project"),
+        (
+            "{kind: plane, url: 'http://p', workspace: w, api_key: {env: K}, project: {owner: c, number: 3}}"
+                .to_owned(),
+            "{kind: local}",
+            "{}",
+            "board.project",
+        ),
+        ("{kind: local}".to_owned(), "{kind: local}", "{report: true}", "the forge keeps no deployments"),
+    ] {
+        let error = with(&board, forge, deploy).unwrap_err().to_string();
+        assert!(error.contains(said), "{board} {forge} {deploy}: {error}");
+    }
+}
+
+#[test]
 fn a_minimal_file_has_the_defaults_of_the_page() {
     let c = read(MINIMAL).unwrap();
     let p = &c.projects[0];

@@ -89,13 +89,47 @@ pub fn of_git(failed: GitFailed) -> Scope {
 
 /// A service's request to wait is honoured for up to a day, in seconds.
 const LONGEST_WAIT_S: u64 = 86_400;
-/// Where a service does not say how long, in seconds.
-const DEFAULT_WAIT_S: u64 = 60;
+/// Where a service does not say how long: the first pause, and the longest that it doubles to, in milliseconds.
+const FIRST_UNTOLD_MS: i64 = 60_000;
+const LONGEST_UNTOLD_MS: i64 = 15 * 60_000;
 
-/// Until when a service that asked for a pause is not called, in wall milliseconds. `seconds`: as it said.
-pub fn wait_until(seconds: Option<u64>, now: i64) -> i64 {
-    let wait = i64::try_from(seconds.unwrap_or(DEFAULT_WAIT_S).clamp(1, LONGEST_WAIT_S)).unwrap_or(60);
-    now.saturating_add(wait * 1000)
+/// A pause that a service asked for, as it is stored: `UNTIL`, or `UNTIL UNTOLD`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// Wall milliseconds before which the service is not called.
+    pub until: i64,
+    /// How many pauses in a row, this one included, came without a time.
+    pub untold: u32,
+}
+
+impl Pause {
+    /// `None`: not a pause, which counts as none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (until, untold) = text.split_once(' ').unwrap_or((text, "0"));
+        Some(Self { until: until.parse().ok()?, untold: untold.parse().unwrap_or(0) })
+    }
+}
+
+impl std::fmt::Display for Pause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.untold {
+            0 => write!(f, "{}", self.until),
+            untold => write!(f, "{} {untold}", self.until),
+        }
+    }
+}
+
+/// The pause after a request to wait at `now` (wall ms). `seconds`: as the service said; if it did not, a pause that
+/// soon follows the last one is twice as long (services-github §2).
+pub fn pause(before: Option<Pause>, seconds: Option<u64>, now: i64) -> Pause {
+    if let Some(seconds) = seconds {
+        let wait = i64::try_from(seconds.clamp(1, LONGEST_WAIT_S)).unwrap_or(60);
+        return Pause { until: now.saturating_add(wait * 1000), untold: 0 };
+    }
+    let soon = before.filter(|b| now.saturating_sub(b.until) < LONGEST_UNTOLD_MS);
+    let untold = soon.map_or(0, |b| b.untold).saturating_add(1);
+    let wait = FIRST_UNTOLD_MS.saturating_mul(1_i64 << (untold - 1).min(10)).min(LONGEST_UNTOLD_MS);
+    Pause { until: now.saturating_add(wait), untold }
 }
 
 /// What an answered call leaves of an outage.
@@ -174,7 +208,23 @@ mod tests {
 
     #[test]
     fn a_request_to_wait_is_believed_for_a_day_at_most() {
-        assert_eq!((wait_until(Some(7), 100), wait_until(None, 100)), (7_100, 60_100));
-        assert_eq!((wait_until(Some(0), 0), wait_until(Some(u64::MAX), 0)), (1_000, 86_400_000));
+        let until = |seconds, now| pause(None, seconds, now).until;
+        assert_eq!((until(Some(7), 100), until(None, 100)), (7_100, 60_100));
+        assert_eq!((until(Some(0), 0), until(Some(u64::MAX), 0)), (1_000, 86_400_000));
+    }
+
+    #[test]
+    fn gh_1_a_wait_without_a_time_doubles_to_a_quarter_of_an_hour_and_starts_over_after_a_good_while() {
+        let mut last: Option<Pause> = None;
+        let mut now = 0;
+        for minutes in [1, 2, 4, 8, 15, 15] {
+            let next = pause(last, None, now);
+            assert_eq!((next.until - now) / 60_000, minutes, "{next:?}");
+            assert_eq!(Pause::parse(&next.to_string()), Some(next));
+            (now, last) = (next.until + 1000, Some(next));
+        }
+        assert_eq!(pause(last, Some(5), now), Pause { until: now + 5_000, untold: 0 }, "what it says counts");
+        assert_eq!(pause(last, None, now + LONGEST_UNTOLD_MS).untold, 1, "the limit was off for long");
+        assert_eq!((Pause::parse("7"), Pause::parse("x")), (Some(Pause { until: 7, untold: 0 }), None));
     }
 }

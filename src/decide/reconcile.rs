@@ -37,13 +37,16 @@ pub enum Look {
     Since(i64),
 }
 
+/// From when changes are read: the watermark less an overlap.
+pub fn since(mark: Mark) -> i64 {
+    mark.updated_ms - OVERLAP_MS
+}
+
 /// `asked`: the caller wants a full scan, or the board is a folder. `every_s`: how often a full scan is due.
 pub fn look(asked: bool, mark: Option<Mark>, scan: Option<&Scan>, every_s: u64, now: i64) -> Look {
     let every = i64::try_from(every_s).unwrap_or(86_400).clamp(0, 86_400).saturating_mul(1000);
     match mark {
-        Some(mark) if !asked && scan.is_none() && now - mark.full_at < every => {
-            Look::Since(mark.updated_ms - OVERLAP_MS)
-        }
+        Some(mark) if !asked && scan.is_none() && now - mark.full_at < every => Look::Since(since(mark)),
         Some(_) | None => Look::Whole,
     }
 }

@@ -23,7 +23,7 @@ use crate::model::redact;
 use crate::model::stage::{Agent, Stage};
 use crate::model::task::{Run, RunState};
 use crate::model::time::Stamp;
-use crate::render::prompt::{PromptArtefact, PromptData, prompt};
+use crate::render::prompt::{PromptArtefact, PromptComment, PromptData, prompt};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -371,6 +371,7 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
         None => Vec::new(),
     };
     let files = super::handed::over(ctx, site, start)?;
+    let said = super::comments::fresh(ctx, &site.project, task, run);
     let data = PromptData {
         mark: fresh_mark(),
         now: ctx.now().stamp.rfc3339(),
@@ -394,10 +395,16 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
         findings: if run.stage == Stage::Development { task.findings.clone() } else { Vec::new() },
         title: task.title.clone(),
         body: task.body.clone(),
+        comments_left_out: said.as_ref().map_or(0, |read| read.left_out),
+        comments: said.map(|read| read.comments).unwrap_or_default().into_iter().map(prompt_comment).collect(),
         artefacts,
     };
     let text = prompt(&data).map_err(|e| anyhow::anyhow!(e))?;
     Ok(redact::current().text(&text).into_owned())
+}
+
+fn prompt_comment(c: crate::model::comment::Comment) -> PromptComment {
+    PromptComment { author: c.author, at: crate::model::time::rfc3339(c.updated_ms), text: c.text }
 }
 
 /// Patterns of what was copied into the checkout, for the agent's own git.

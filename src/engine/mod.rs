@@ -28,6 +28,7 @@ pub mod chat;
 mod chat_acts;
 pub mod chat_fault;
 pub mod cluster;
+pub mod comments;
 pub mod confine;
 mod deciders;
 pub mod default_branch;

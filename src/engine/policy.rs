@@ -55,6 +55,7 @@ fn project(config: &Config, p: &Project) -> ProjectPolicy {
         remote_forge: p.forge.is_remote(),
         deploy_command: p.deploy.command.is_some(),
         posts_statuses: p.forge.posts_statuses(),
+        reports_deploys: p.deploy.report,
         update: p.merge.update,
         leaves_out: p.deploy.artefacts_after_merge == ArtefactsAfterMerge::None,
         artefacts_on_branch: p.deploy.artefacts_after_merge == ArtefactsAfterMerge::Branch,

@@ -130,6 +130,20 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
         }
         return match &unfinished.why {
             Cut::Budget { retry_after_s } => wait(ctx, project, *retry_after_s).map(|()| Asked::Yes),
+            Cut::Reserve => {
+                let why = format!(
+                    "what is left of the hour's requests of {} is kept for urgent calls; the full pass continues later",
+                    project.key
+                );
+                ctx.report.hold(None, Rule::Throttled, why);
+                // What people ask for is not kept waiting by a full pass.
+                match mark {
+                    Some(mark) => boards::scan(ctx, project, &seat, &Scope::Since(rule::since(mark)), &|| true)
+                        .map(|_| Asked::Yes)
+                        .map_err(Into::into),
+                    None => Ok(Asked::Yes),
+                }
+            }
             Cut::Failed(e) => Err(e.clone().into()),
             Cut::Caller => {
                 read_on(ctx, project, listing.requests);
@@ -232,9 +246,10 @@ fn read_on(ctx: &mut Ctx, project: &Project, pages: u32) {
 }
 
 /// A 429 ends the pass and delays the next one, without logging an error.
-fn wait(ctx: &mut Ctx, project: &Project, seconds: u64) -> Result<()> {
-    throttle::store(ctx, throttle::of_board(project).as_deref(), Some(seconds))?;
-    ctx.report.hold(None, Rule::Throttled, format!("the board of {} asks to wait {seconds} s", project.key));
+fn wait(ctx: &mut Ctx, project: &Project, seconds: Option<u64>) -> Result<()> {
+    throttle::store(ctx, throttle::of_board(project).as_deref(), seconds)?;
+    let long = seconds.map_or_else(String::new, |s| format!(" {s} s"));
+    ctx.report.hold(None, Rule::Throttled, format!("the board of {} asks to wait{long}", project.key));
     Ok(())
 }
 

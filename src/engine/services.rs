@@ -92,7 +92,7 @@ pub fn keep_of(ctx: &mut Ctx, task: &Task, error: &anyhow::Error) {
 pub fn fault(e: &anyhow::Error) -> Option<(ServiceFault, String)> {
     if let Some(board) = e.downcast_ref::<BoardError>() {
         let fault = match board {
-            BoardError::Throttled { retry_after_s, .. } => ServiceFault::Throttled { seconds: Some(*retry_after_s) },
+            BoardError::Throttled { retry_after_s, .. } => ServiceFault::Throttled { seconds: *retry_after_s },
             BoardError::UnknownOutcome(why) => return Some((ServiceFault::UnknownOutcome, why.clone())),
             BoardError::Invalid(_) => ServiceFault::Invalid,
             BoardError::NotFound(_) => ServiceFault::NotFound,

@@ -74,6 +74,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
     let observing = !matches!(run.kind, crate::model::stage::JobKind::Agent);
     let owner = ctx.task(run.task_id)?.project;
     let post = ctx.project(&owner).is_ok_and(|p| p.forge.posts_statuses());
+    let report = ctx.project(&owner).is_ok_and(|p| p.deploy.report);
     let first_ms = super::policy::ms(ctx.config.agents.retry_backoff_s);
     let done = ctx.store.write(|tx| {
         tx.check_fence(run.id, fence, observing)?;
@@ -81,7 +82,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         let present = task.epoch == run.epoch && !task.stage.is_terminal();
         let mut actions = Vec::new();
         if let Some(found) = &s.deploy {
-            actions.extend(record_deploy(tx, &task, found, at)?);
+            actions.extend(record_deploy(tx, &task, found, report, at)?);
         }
         let given_up = if present { found(tx, &mut task, run, s, &policy, post, at)? } else { None };
         for (cause, text) in &s.comments {
@@ -162,7 +163,14 @@ fn found(
     Ok(given_up)
 }
 
-fn record_deploy(tx: &Tx<'_>, task: &Task, found: &DeployOutcome, at: i64) -> StoreResult<Option<ActionLine>> {
+/// `report`: it is shown as a deployment on the forge, too (GH-1).
+fn record_deploy(
+    tx: &Tx<'_>,
+    task: &Task,
+    found: &DeployOutcome,
+    report: bool,
+    at: i64,
+) -> StoreResult<Option<ActionLine>> {
     let DeployOutcome { id, result } = found;
     match tx.move_deploy(id, DeployState::Started, DeployState::Settled, None, Some(result), at) {
         Ok(()) => {}
@@ -177,6 +185,10 @@ fn record_deploy(tx: &Tx<'_>, task: &Task, found: &DeployOutcome, at: i64) -> St
         Event::DeployFinished,
         &json!({"deploy": id, "status": result.end, "why": result.why}),
     )?;
+    let landed = tx.deploys_of(task.id)?.into_iter().find(|d| d.id == *id).and_then(|d| d.landed_sha);
+    if let Some(sha) = landed.filter(|_| report) {
+        messages::deployment(tx, task, (id, &sha, result.end.as_deployment()), &result.why, at)?;
+    }
     let said = json!({"deploy": id, "status": result.end});
     Ok(Some(ActionLine::new(ActionKind::DeployFinished, Some(task.key.as_str()), said)))
 }

@@ -7,6 +7,7 @@ use crate::adapters::disk;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{CostSum, Result as StoreResult, Tx};
 use crate::config::{Project, Scope};
+use crate::decide::outages::Pause;
 use crate::model::board::{Logical, fold};
 use crate::model::confine::{Held, RunConfinement};
 use crate::model::ids::TaskId;
@@ -250,8 +251,9 @@ fn reconcile(
     let mut throttled = Vec::new();
     for p in projects {
         let Some(key) = super::throttle::of_board(p) else { continue };
-        if let Some(until) = number(&key)?.filter(|u: &i64| *u > now_ms) {
-            throttled.push(ThrottledRow { project: p.key.clone(), until: rfc3339(until) });
+        let pause = tx.meta(&key)?.and_then(|text| Pause::parse(&text));
+        if let Some(pause) = pause.filter(|pause| pause.until > now_ms) {
+            throttled.push(ThrottledRow { project: p.key.clone(), until: rfc3339(pause.until) });
         }
     }
     Ok(ReconcileBlock {

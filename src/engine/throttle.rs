@@ -5,7 +5,7 @@ use super::{Ctx, outages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
 use crate::config::{Account, Project};
-use crate::decide::outages::wait_until;
+use crate::decide::outages::{Pause, pause};
 pub use crate::model::text::digest;
 use anyhow::Result;
 
@@ -31,15 +31,18 @@ pub fn of_forge(project: &Project) -> Option<String> {
 pub fn until(ctx: &mut Ctx, key: Option<&str>) -> Result<Option<i64>> {
     let Some(key) = key else { return Ok(None) };
     let now = ctx.now().stamp.wall_ms;
-    let stored = ctx.store.read(|tx| tx.meta(key))?.and_then(|t| t.parse::<i64>().ok());
-    Ok(stored.filter(|until| *until > now))
+    let stored = ctx.store.read(|tx| tx.meta(key))?.and_then(|t| Pause::parse(&t));
+    Ok(stored.map(|pause| pause.until).filter(|until| *until > now))
 }
 
 /// Stores a wait of `seconds`; `None`: the service did not say.
 pub fn store(ctx: &mut Ctx, key: Option<&str>, seconds: Option<u64>) -> Result<()> {
     let Some(key) = key.filter(|_| !ctx.dry) else { return Ok(()) };
-    let until = wait_until(seconds, ctx.now().stamp.wall_ms);
-    Ok(ctx.store.write(|tx| tx.set_meta(key, &until.to_string()))?)
+    let now = ctx.now().stamp.wall_ms;
+    Ok(ctx.store.write(|tx| {
+        let before = tx.meta(key)?.and_then(|t| Pause::parse(&t));
+        tx.set_meta(key, &pause(before, seconds, now).to_string())
+    })?)
 }
 
 /// Seconds left of a stored wait.
@@ -54,7 +57,7 @@ pub fn pass_forge(ctx: &mut Ctx, project: &Project) -> Result<()> {
         None => Ok(()),
         Some(seconds) => {
             let reason = format!("it asked for a wait earlier; {seconds} s of it are left");
-            Err(ForgeError::Throttled { reason, retry_after_s: Some(seconds) }.into())
+            Err(ForgeError::Throttled { reason, retry_after_s: Some(seconds), reserve: false }.into())
         }
     }
 }
@@ -63,8 +66,9 @@ pub fn pass_forge(ctx: &mut Ctx, project: &Project) -> Result<()> {
 pub fn pass_board(ctx: &mut Ctx, project: &Project) -> Result<()> {
     match left(ctx, of_board(project).as_deref())? {
         None => Ok(()),
-        Some(retry_after_s) => {
-            Err(BoardError::Throttled { retry_after_s, what: "it asked for it before".to_owned() }.into())
+        seconds @ Some(_) => {
+            let what = "it asked for it before".to_owned();
+            Err(BoardError::Throttled { retry_after_s: seconds, what }.into())
         }
     }
 }
@@ -82,7 +86,7 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
     if let Some(BoardError::Throttled { retry_after_s, .. }) = board {
         let key = of_board(project);
         if left(ctx, key.as_deref())?.is_none() {
-            store(ctx, key.as_deref(), Some(*retry_after_s))?;
+            store(ctx, key.as_deref(), *retry_after_s)?;
         }
     }
     // If the server answers, one failed call says nothing about the others (RULE-44).
@@ -91,7 +95,7 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
         ctx.asked.keep_silence(&project.key, now, silent);
     }
     let forge = error.chain().find_map(|e| e.downcast_ref::<ForgeError>());
-    if let Some(ForgeError::Throttled { retry_after_s, .. }) = forge {
+    if let Some(ForgeError::Throttled { retry_after_s, reserve: false, .. }) = forge {
         let key = of_forge(project);
         if left(ctx, key.as_deref())?.is_none() {
             store(ctx, key.as_deref(), *retry_after_s)?;

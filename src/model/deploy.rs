@@ -11,6 +11,11 @@ words! {
     }
 }
 
+words! {
+    /// The state of a deployment as a forge shows it (GH-1).
+    Deployment { InProgress = "in_progress", Success = "success", Failure = "failure", Error = "error" }
+}
+
 /// The state of a deploy, read from `deploy.<id>.result.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeployStatus {
@@ -43,6 +48,17 @@ words! {
         FailedSafe = "failed_safe",
         /// Nobody knows what production runs.
         FailedUnknown = "failed_unknown",
+    }
+}
+
+impl DeployEnd {
+    /// As a forge shows it (GH-1).
+    pub fn as_deployment(self) -> Deployment {
+        match self {
+            Self::Success => Deployment::Success,
+            Self::FailedSafe => Deployment::Failure,
+            Self::FailedUnknown => Deployment::Error,
+        }
     }
 }
 

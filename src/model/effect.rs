@@ -6,6 +6,7 @@ use super::evidence::NewEvidence;
 use super::ids::{Key, Sha};
 use super::inputs::Input;
 use super::landing::{Base, BranchSeen, Line, MergeAnswer, PullSeen};
+use super::rules::Queue;
 use super::sides::Update;
 use super::task::{Deploy, PullRef, Task};
 use super::view::TaskView;
@@ -60,10 +61,29 @@ pub enum Effect {
     WriteInitiated { merging: Merging, merges: bool },
     /// Merges, and looks at what came of it, whatever the forge said (RULE-5).
     Merge { merging: Merging, merge: Merge, survey: Survey },
+    /// Looks at the merge queue of the default branch, if there is one (GH-1).
+    LookAtQueue { merging: Merging, merge: Merge, survey: Survey },
+    /// Puts the pull request into the merge queue.
+    EnterQueue { merging: Merging, number: i64 },
+    /// Takes the pull request out of the merge queue, because `why`. `fails`: the step then fails with what the forge said.
+    LeaveQueue { merging: Merging, number: i64, why: String, and: AfterLeaving, fails: bool },
     /// Removes the file of a deploy that was withdrawn. `fails`: the step then fails with what the forge said.
     RemoveInitiated { deploy: String, fails: bool },
     /// Lists what decides the meaning of CI and differs between base and head (BND-5).
     ListInputs { base: Sha, head: Sha, tree: String },
+}
+
+/// What follows once a pull request has left the merge queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AfterLeaving {
+    /// The deploy is withdrawn.
+    Withdraw,
+    /// And the merge gate judges the head again.
+    VoidGate,
+    /// And the task is blocked.
+    Block { why: String },
+    /// It is looked again at what happened: more follows from it.
+    Survey,
 }
 
 /// A stop that is under way.
@@ -268,12 +288,15 @@ impl Effect {
             | Self::Archive { .. }
             | Self::RemoveArea { .. }
             | Self::ReleaseLeaseFile => Some(Report::Done),
+            Self::LookAtQueue { .. } => Some(Report::QueueSeen { queue: None, contains: true }),
+            Self::LeaveQueue { .. } => Some(Report::LeftQueue { out: true }),
             Self::ClosePull { .. } => Some(Report::Closed { first: true }),
             Self::LookAtBranch { .. } => {
                 Some(Report::BranchAt { head: task.head_sha.clone(), default: "the default branch".to_owned() })
             }
             Self::DeleteBranch { .. } => Some(Report::Deleted(Deleted::Now)),
             Self::OpenPull { gate: None, .. }
+            | Self::EnterQueue { .. }
             | Self::LookForPull { .. }
             | Self::LookAtLeft { .. }
             | Self::ReadHead { .. }
@@ -321,6 +344,19 @@ pub enum Report {
     Surveyed(Box<Surveyed>),
     Head(HeadSeen),
     Pull(PullRef),
+    /// `None`: there is no merge queue. `contains`: the head contains the base.
+    QueueSeen {
+        queue: Option<Queue>,
+        contains: bool,
+    },
+    /// `None`: it is in the merge queue; otherwise what the forge said instead.
+    EnteredQueue {
+        instead: Option<MergeAnswer>,
+    },
+    /// `out`: it is no longer in the merge queue; otherwise it has landed.
+    LeftQueue {
+        out: bool,
+    },
     /// The branch is up to date: nothing has to be made.
     UpToDate,
     Made {

@@ -81,18 +81,20 @@ words! {
         CodeOwners = "code_owners",
         /// A deployment that has to succeed first.
         Deployments = "deployments",
-        /// The branch accepts pull requests only from its merge queue.
+        /// Other pull requests are in the merge queue, and what would land with them was never tested.
         MergeQueue = "merge_queue",
+        /// It is in the merge queue.
+        Queued = "queued",
         /// Another rule of the branch; the forge's words name it.
         Rule = "rule",
     }
 }
 
 impl Awaited {
-    /// Whether only a person ends it: such a wait has no bound and is reported once. Checks arrive on their own or
-    /// never.
+    /// Whether only others end it: such a wait has no bound and is reported once. Checks, also those of a merge queue,
+    /// arrive on their own or never.
     pub fn by_person(self) -> bool {
-        self != Self::Checks
+        !matches!(self, Self::Checks | Self::Queued)
     }
 
     /// What ends it.
@@ -107,9 +109,8 @@ impl Awaited {
             Self::ProtectedFiles => "the branch rule no longer protects the files that the change touches",
             Self::CodeOwners => "the code owners of the changed files approve the pull request",
             Self::Deployments => "the deployments that the branch rule requires succeed",
-            Self::MergeQueue => {
-                "the branch rule no longer requires a merge queue, or somebody adds the pull request to it"
-            }
+            Self::MergeQueue => "the merge queue is empty",
+            Self::Queued => "the merge queue has merged it",
             Self::Rule => "the branch rule's requirement is met, or the rule no longer has it",
         }
     }

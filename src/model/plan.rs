@@ -3,6 +3,7 @@
 
 use super::card::AlertKind;
 use super::change::Change;
+use super::deploy::Deployment;
 use super::effect::{BaseSettings, Effect};
 use super::event::Event;
 use super::evidence::NewEvidence;
@@ -68,6 +69,13 @@ pub enum Entry {
     Event {
         name: Event,
         detail: Value,
+    },
+    /// Shows a deploy as a deployment on the forge (GH-1).
+    Deployment {
+        deploy: String,
+        sha: Sha,
+        state: Deployment,
+        why: String,
     },
     /// Blocks the task, with its event and messages (PIPE-3); `freeze`: and freezes the repository (SHIP-7).
     Block {

@@ -55,6 +55,8 @@ pub struct ProjectPolicy {
     pub deploy_command: bool,
     /// Gates are shown as commit statuses (RULE-42).
     pub posts_statuses: bool,
+    /// Each deploy is shown as a deployment on the forge (GH-1).
+    pub reports_deploys: bool,
     /// `merge.update`.
     pub update: Update,
     /// `deploy.artefacts_after_merge: none`: the work item's documents don't land (ORD-6).

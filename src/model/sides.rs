@@ -15,6 +15,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 words! {
+    /// Whose comments on a work item agents read (GH-2).
+    #[derive(Default)]
+    CommentsFrom {
+        #[default]
+        Write = "write",
+        Nobody = "none",
+    }
+}
+words! {
     /// How a branch catches up with a default branch that moved.
     #[derive(Default)]
     Update {
@@ -229,6 +238,38 @@ pub struct GithubBoard {
     pub statuses: BTreeMap<Logical, String>,
     pub deciders: Vec<String>,
     pub full_scan_every_s: u64,
+    pub comments: BoardComments,
+    /// Where statuses are shown as well; `None`: nowhere.
+    pub project: Option<ShownProject>,
+}
+
+/// Whose comments agents read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BoardComments {
+    /// `write`: those of people who may write to the repository, or `none`
+    pub from: CommentsFrom,
+}
+
+/// A project (Projects v2) that shows statuses and steers nothing (GH-2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShownProject {
+    /// The organisation or user that it belongs to
+    #[serde(deserialize_with = "reading::text")]
+    pub owner: String,
+    /// The number in its address
+    #[serde(deserialize_with = "reading::positive")]
+    pub number: u64,
+    /// The single-select field whose options have the names of statuses
+    #[serde(default = "ShownProject::status", deserialize_with = "reading::text")]
+    pub field: String,
+}
+
+impl ShownProject {
+    fn status() -> String {
+        "Status".to_owned()
+    }
 }
 
 schema_of! { GithubForge = super::sides_github::ForgeKeys, GithubBoard = super::sides_github::BoardKeys }
@@ -317,6 +358,14 @@ impl Board {
         match self {
             Self::Local(_) | Self::Plane(_) => false,
             Self::Github(_) => true,
+        }
+    }
+
+    /// Whose comments agents read; a board that can't say who may write has nobody's.
+    pub fn comments(&self) -> CommentsFrom {
+        match self {
+            Self::Local(_) | Self::Plane(_) => CommentsFrom::Nobody,
+            Self::Github(board) => board.comments.from,
         }
     }
 
@@ -411,6 +460,14 @@ impl Forge {
             Self::Local => None,
             Self::Gitea(forge) => Some(("token", &forge.token)),
             Self::Github(forge) => Some(forge.repo.login.secret()),
+        }
+    }
+
+    /// Whether it keeps deployments (GH-1).
+    pub fn keeps_deployments(&self) -> bool {
+        match self {
+            Self::Local | Self::Gitea(_) => false,
+            Self::Github(_) => true,
         }
     }
 

@@ -3,7 +3,9 @@
 use super::board::Logical;
 use super::reading;
 use super::secret::SecretRef;
-use super::sides::{BoardLabels, GithubBoard, GithubForge, GithubLogin, GithubRepo, deciders, statuses};
+use super::sides::{
+    BoardComments, BoardLabels, GithubBoard, GithubForge, GithubLogin, GithubRepo, ShownProject, deciders, statuses,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -106,6 +108,11 @@ pub(super) struct BoardKeys {
     /// Time between two full passes, in seconds
     #[serde(default = "reading::number::<86_400>", deserialize_with = "reading::positive")]
     full_scan_every_s: u64,
+    /// Whose comments agents read
+    #[serde(default)]
+    comments: BoardComments,
+    /// The project (Projects v2) that shows the statuses as well; default: none
+    project: Option<ShownProject>,
 }
 
 fn login(token: Option<SecretRef>, app: Option<App>) -> Result<GithubLogin, String> {
@@ -140,10 +147,11 @@ impl TryFrom<BoardKeys> for GithubBoard {
     type Error = String;
 
     fn try_from(keys: BoardKeys) -> Result<Self, String> {
-        let BoardKeys { api_base, owner, name, token, app, labels, statuses, deciders, full_scan_every_s } = keys;
+        let BoardKeys { api_base, owner, name, token, app, .. } = keys;
+        let BoardKeys { labels, statuses, deciders, full_scan_every_s, comments, project, .. } = keys;
         let repo = GithubRepo { api_base, owner, name, login: login(token, app)? };
         can_be(&labels, &statuses)?;
-        Ok(Self { repo, labels, statuses, deciders, full_scan_every_s })
+        Ok(Self { repo, labels, statuses, deciders, full_scan_every_s, comments, project })
     }
 }
 

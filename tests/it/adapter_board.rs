@@ -9,7 +9,7 @@ use orch::model::examined::Level;
 use orch::model::ids::Key;
 use orch::model::secret::SecretRef;
 use orch::model::sides::{
-    Board as Address, BoardLabels, GithubBoard, GithubLogin, GithubRepo, LocalBoard, Opening, PlaneBoard,
+    Board as Address, BoardComments, BoardLabels, GithubBoard, GithubLogin, GithubRepo, LocalBoard, Opening, PlaneBoard,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -85,6 +85,8 @@ fn on_every_board(test: impl Fn(&Place<'_>)) {
     });
     let hub = FakeGithub::start(folder.path());
     let issues = Address::Github(GithubBoard {
+        comments: BoardComments::default(),
+        project: None,
         repo: GithubRepo {
             api_base: hub.url(),
             owner: "team".into(),

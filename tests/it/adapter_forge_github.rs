@@ -324,8 +324,13 @@ fn a_comment_of_a_key_is_edited_and_a_stranger_can_not_pass_for_it() {
     let scene = Scene::new();
     let forge = github(&scene.hub, MergeMethod::Merge, MergeVia::Forge);
     scene.hub.data().add_pull("feature/x", "main", "t", "");
-    let stranger =
-        crate::support::github::Comment { id: 1, number: 1, by: "eve".into(), body: "<!-- orch:1/a -->\nmine".into() };
+    let stranger = crate::support::github::Comment {
+        id: 1,
+        number: 1,
+        by: "eve".into(),
+        body: "<!-- orch:1/a -->\nmine".into(),
+        ..Default::default()
+    };
     scene.hub.data().comments.push(stranger);
     forge.comment_once(1, "1/a", "one").unwrap();
     forge.comment_once(1, "1/a", "two").unwrap();

@@ -83,8 +83,15 @@ fn every_whole_configuration_of_docs_setups_is_accepted() {
 
 #[test]
 fn every_fragment_of_a_configuration_in_the_guides_is_accepted() {
-    let pages =
-        ["connecting-claude", "connecting-gitea", "connecting-plane", "connecting-telegram", "network", "runtimes"];
+    let pages = [
+        "connecting-claude",
+        "connecting-gitea",
+        "connecting-github",
+        "connecting-plane",
+        "connecting-telegram",
+        "network",
+        "runtimes",
+    ];
     for page in pages.map(|p| format!("{p}.md")) {
         for block in blocks(&page) {
             accepted(&whole(&block), &page);

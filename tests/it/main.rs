@@ -80,6 +80,8 @@ mod nights;
 mod outside_claude;
 mod outside_gitea;
 mod outside_github;
+mod outside_github_queue;
+mod outside_github_trials;
 mod outside_hands;
 mod outside_outages;
 mod outside_plane;

@@ -6,36 +6,67 @@ use crate::support::house::{House, Plan};
 use crate::support::http::Fault;
 use orch::model::task::Task;
 
-struct Scene {
-    house: House,
-    hub: FakeGithub,
+pub struct Scene {
+    pub house: House,
+    pub hub: FakeGithub,
 }
 
 fn scene(board: &str) -> Scene {
-    let mut house = House::new(&Plan::with_analysis());
+    scene_of(scene_with(Plan::with_analysis(), board, &[], "token: {env: GITHUB}"))
+}
+
+/// Development and deploy alone, without a person's confirmation.
+pub fn short(board: &str, project: &[&str]) -> Scene {
+    let mut lines = vec!["deploy: {confirm: false}"];
+    if project.iter().any(|line| line.starts_with("deploy:")) {
+        lines.clear();
+    }
+    lines.extend(project);
+    scene_of(scene_with(Plan::short(), board, &lines, "token: {env: GITHUB}"))
+}
+
+/// `board`: further keys of the board; `project`: further lines of the project; `login`: how board and forge log in.
+pub fn scene_with(plan: Plan, board: &str, project: &[&str], login: &str) -> Scene {
+    let mut house = House::new(&plan);
     house.env.push(("GITHUB".into(), TOKEN.into()));
     let hub = FakeGithub::start(&house.remote());
-    let at = format!("api_base: \"{}\", owner: team, name: app, token: {{env: GITHUB}}", hub.url());
-    let plan = Plan::with_analysis()
+    let at = format!("api_base: \"{}\", owner: team, name: app, {login}", hub.url());
+    let plan = plan
         .project(format!("board: {{kind: github, {at}{board}}}"))
         .project(format!("forge: {{kind: github, {at}}}"))
         .project("ci: {contexts: [ci/test]}")
         .top("github: {write_gap_ms: 0}");
+    let plan = project.iter().fold(plan, |plan, line| plan.project(*line));
     house.configure(&plan);
     let s = Scene { house, hub };
     s.hub.data().checking = 0;
-    // With the board configured, `orch init` creates the missing labels.
-    let config = s.house.path("orch.yaml");
-    let (code, out, err) = s.house.text(&["--config", config.to_str().unwrap(), "init"]);
+    s
+}
+
+/// With the board configured, `orch init` creates the missing labels.
+fn scene_of(s: Scene) -> Scene {
+    let (code, out, err) = s.init();
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("orch: To Analyse"), "{out}");
     s
 }
 
 impl Scene {
+    pub fn init(&self) -> (i32, String, String) {
+        let config = self.house.path("orch.yaml");
+        self.house.text(&["--config", config.to_str().unwrap(), "init"])
+    }
+
+    /// An issue, with To Analyse set by a person who may write.
+    pub fn begin(&self, title: &str) -> i64 {
+        let number = self.hub.data().open_issue(title, "Say hello.");
+        self.hub.data().label(number, "orch: To Analyse", "ann");
+        number
+    }
+
     /// Reconciles and ticks until the task is as expected and nothing of it runs; CI passes on every head.
     #[track_caller]
-    fn drive(&self, what: &str, so: impl Fn(&Task) -> bool) -> Task {
+    pub fn drive(&self, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.house.until(what, || {
             let quiet = self.house.store().is_some() && self.house.is_quiet();
             if let Some(task) = self.house.task("ORCH-1").filter(|t| quiet && so(t)) {
@@ -53,14 +84,14 @@ impl Scene {
         })
     }
 
-    fn deliver_all(&self) {
+    pub fn deliver_all(&self) {
         self.house.until("all is told", || {
             self.house.tick();
             self.house.table("outbox").with("state", "open").is_empty().then_some(())
         });
     }
 
-    fn labels(&self) -> Vec<String> {
+    pub fn labels(&self) -> Vec<String> {
         self.hub.data().labels_of(1)
     }
 
@@ -218,6 +249,9 @@ fn gh_1_doctor_asks_for_each_right_and_names_what_the_rules_refuse() {
         assert!(warned.contains(part), "{part}: {warned}");
     }
     assert!(
-        s.hub.writes().iter().all(|w| w.starts_with("POST /repos/team/app/labels") || w.contains("comments/99999"))
+        s.hub
+            .writes()
+            .iter()
+            .all(|w| w.starts_with("POST /repos/team/app/labels") || w.contains("/99999") || w.contains("/00000"))
     );
 }

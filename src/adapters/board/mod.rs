@@ -11,6 +11,7 @@ mod swap;
 
 use crate::adapters::http::{Class, Fault, HttpError};
 pub use crate::model::board::{Deed, Group, ItemRef, Label, Priority, Status, WorkItem};
+use crate::model::comment::Comment;
 use crate::model::examined::Examined;
 use crate::model::ids::Key;
 use crate::model::sides::{Board as Address, Opening};
@@ -31,9 +32,9 @@ pub enum BoardError {
     /// A bug or a wrong configuration: a retry changes nothing.
     #[error("the board does not accept this: {0}")]
     Invalid(String),
-    /// The board asks to wait this many seconds; the pass ends.
-    #[error("the board asks to wait {retry_after_s} s: {what}")]
-    Throttled { retry_after_s: u64, what: String },
+    /// The board asks to wait this many seconds, if it says how many; the pass ends.
+    #[error("the board asks to wait{}: {what}", .retry_after_s.map_or_else(String::new, |s| format!(" {s} s")))]
+    Throttled { retry_after_s: Option<u64>, what: String },
     /// Nothing was changed; a later step may try again. The server answered, so other calls may well succeed (RULE-44).
     #[error("the board can't be reached: {0}")]
     Transient(String),
@@ -45,9 +46,6 @@ pub enum BoardError {
     UnknownOutcome(String),
 }
 
-/// What a 429 without `Retry-After` costs: Plane's window is one minute.
-const DEFAULT_WAIT_S: u64 = 60;
-
 impl From<HttpError> for BoardError {
     fn from(e: HttpError) -> Self {
         let text = e.to_string();
@@ -58,7 +56,7 @@ impl From<HttpError> for BoardError {
             Class::Invalid | Class::Redirect { .. } | Class::TooLarge | Class::BadBody => Self::Invalid(text),
             // A server that asks for a day is obeyed, one that asks for a century is not.
             Class::Throttled { retry_after_s } => {
-                Self::Throttled { retry_after_s: retry_after_s.unwrap_or(DEFAULT_WAIT_S).min(86_400), what: text }
+                Self::Throttled { retry_after_s: retry_after_s.map(|s| s.min(86_400)), what: text }
             }
             Class::Transient if e.fault == Fault::Status => Self::Transient(text),
             Class::Transient => Self::Silent(text),
@@ -93,7 +91,9 @@ pub struct Unfinished {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cut {
     /// The board's budget is used up.
-    Budget { retry_after_s: u64 },
+    Budget { retry_after_s: Option<u64> },
+    /// What is left of the budget is kept for urgent calls, which go on.
+    Reserve,
     /// A later page failed.
     Failed(BoardError),
     /// The caller did not want another page.
@@ -236,6 +236,12 @@ pub trait Board: std::fmt::Debug {
     /// Whether the board itself gives a person who is not configured the right to decide, as of now.
     fn may_decide(&self, _doer: &Doer) -> Result<bool, BoardError> {
         Ok(false)
+    }
+
+    /// The comments on an item that changed at or after this time of the board's own clock, in milliseconds. Only a
+    /// board that says who may write has any (GH-2).
+    fn comments(&self, _id: &str, _since_ms: i64) -> Result<Vec<Comment>, BoardError> {
+        Ok(Vec::new())
     }
 
     /// Removes an intent that somebody without a say has set. Only where statuses are marks next to each other:

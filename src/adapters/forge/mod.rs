@@ -15,10 +15,12 @@ pub use local::LocalForge;
 
 use crate::adapters::git::{Credential, MergeMethod, Mirror, Person};
 use crate::adapters::http::{Class, HttpError};
+use crate::model::deploy::Deployment;
 use crate::model::examined::Examined;
 use crate::model::ids::Sha;
 pub use crate::model::landing::Awaited;
 use crate::model::refusal::Refusal;
+use crate::model::rules::{Queue, Rules};
 use crate::model::sides::{Forge as Address, Opening};
 use crate::model::stage::words;
 
@@ -177,9 +179,10 @@ pub enum ForgeError {
     /// A mistake in configuration or in `orch`.
     #[error("the forge calls the request invalid: {0}")]
     Invalid(String),
-    /// `retry_after_s`: seconds the service asks to wait, if it said so. The caller stores it.
+    /// `retry_after_s`: seconds the service asks to wait, if it said so. The caller stores it, except for `reserve`: the
+    /// service asked for nothing, and what is urgent goes on (GH-1).
     #[error("the forge asks to wait: {reason}")]
-    Throttled { reason: String, retry_after_s: Option<u64> },
+    Throttled { reason: String, retry_after_s: Option<u64>, reserve: bool },
     #[error("the forge does not answer: {0}")]
     Transient(String),
     /// A write whose answer is lost: read before repeating. Every write of a [`Forge`] reads first, so the same call
@@ -228,6 +231,12 @@ pub trait Forge: std::fmt::Debug {
     /// `Skipped` can't be posted (`Invalid`). Does nothing on the local forge.
     fn post_status(&self, sha: &Sha, context: &str, state: StatusState, description: &str) -> Result<bool>;
 
+    /// Shows a deploy as a deployment, one for each deploy, with its state; returns whether something was written. Does
+    /// nothing on a forge without deployments.
+    fn report_deploy(&self, _report: &DeployReport<'_>) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Comments once per `marker` (a task id with a word, such as `17/review`; hidden in the comment's first line).
     fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome>;
 
@@ -260,11 +269,63 @@ pub trait Forge: std::fmt::Debug {
         Vec::new()
     }
 
-    /// What `orch doctor` checks here in addition to what it checks on every forge: the branch that everything lands
-    /// on, its head, and the prefix of task branches.
-    fn examine(&self, _branch: &str, _head: Option<&Sha>, _prefix: &str) -> Vec<Examined> {
+    /// What `orch doctor` checks here in addition to what it checks on every forge.
+    fn examine(&self, _wanted: &Wanted<'_>) -> Vec<Examined> {
         Vec::new()
     }
+
+    /// The active rules of a branch, and whether it has protection besides that can't be read; `None`: this kind has
+    /// no such rules.
+    fn rules(&self, _branch: &str) -> Result<Option<(Rules, bool)>> {
+        Ok(None)
+    }
+
+    /// A pull request's place in the merge queue of the branch that everything lands on; `None`: it has none, and
+    /// [`Forge::merge`] lands.
+    fn queue(&self, _number: i64) -> Result<Option<Queue>> {
+        Ok(None)
+    }
+
+    /// Puts a pull request into the merge queue if its head is still this one. Returns what the forge waits for before
+    /// it accepts it, in its words; `None`: it is in.
+    fn enter_queue(&self, _number: i64, _head: &Sha) -> Result<Option<(Awaited, String)>> {
+        Err(ForgeError::Invalid("this forge has no merge queue".to_owned()))
+    }
+
+    /// Takes a pull request out of the merge queue. Returns whether it is out; `false`: it has landed.
+    fn leave_queue(&self, _number: i64) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Marks a pull request that was opened as a draft as ready for review, where drafts are configured.
+    fn mark_ready(&self, _number: i64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What the configuration needs of a forge (for `doctor`).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// The newest commit of the branch that everything lands on; `None`: unknown.
+    pub head: Option<&'a Sha>,
+    /// Deploys are reported as deployments.
+    pub deployments: bool,
+    /// Gates post commit statuses.
+    pub statuses: bool,
+}
+
+/// A deploy as it is shown on the forge.
+#[derive(Debug, Clone)]
+pub struct DeployReport<'a> {
+    /// Its id, which identifies the deployment.
+    pub deploy: &'a str,
+    /// The revision that is deployed.
+    pub sha: &'a Sha,
+    pub environment: &'a str,
+    pub state: Deployment,
+    pub description: &'a str,
+    /// Where people find the log; empty: nowhere.
+    pub log_url: &'a str,
 }
 
 /// How a project's branches land.
@@ -362,7 +423,7 @@ impl From<HttpError> for ForgeError {
             Class::Invalid | Class::TooLarge => Self::Invalid(text),
             // A server that asks for a day is obeyed, one that asks for a century is not.
             Class::Throttled { retry_after_s } => {
-                Self::Throttled { reason: text, retry_after_s: retry_after_s.map(|s| s.min(86_400)) }
+                Self::Throttled { reason: text, retry_after_s: retry_after_s.map(|s| s.min(86_400)), reserve: false }
             }
             Class::Transient | Class::BadBody => Self::Transient(text),
             Class::UnknownOutcome => Self::UnknownOutcome(text),

@@ -10,11 +10,13 @@ pub struct Failure {
     pub http: Box<HttpError>,
     /// The missing permission, if a 403 names it.
     pub lacks: Option<String>,
+    /// Nothing was sent: only `github.reserve` is left, and the call is not urgent.
+    pub reserved: bool,
 }
 
 impl From<HttpError> for Failure {
     fn from(http: HttpError) -> Self {
-        Self { http: Box::new(http), lacks: None }
+        Self { http: Box::new(http), lacks: None, reserved: false }
     }
 }
 

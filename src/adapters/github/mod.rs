@@ -176,7 +176,7 @@ impl Api {
                 http.class = Class::Throttled { retry_after_s };
                 http.retry_after_s = retry_after_s;
             }
-            Failure { lacks: lacks.filter(|_| http.status == Some(403)), http: Box::new(http) }
+            Failure { lacks: lacks.filter(|_| http.status == Some(403)), http: Box::new(http), reserved: false }
         })
     }
 
@@ -185,10 +185,12 @@ impl Api {
         let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
         match left.filter(|left| *left < self.reserve) {
             None => Ok(()),
-            Some(left) => Err(refused(
-                Class::Throttled { retry_after_s: Some(RESERVED_S) },
-                &format!("{left} requests are left in this hour, of which github.reserve keeps {}", self.reserve),
-            )),
+            Some(left) => {
+                let why =
+                    format!("{left} requests are left in this hour, of which github.reserve keeps {}", self.reserve);
+                let class = Class::Throttled { retry_after_s: Some(RESERVED_S) };
+                Err(Failure { reserved: true, ..refused(class, &why) })
+            }
         }
     }
 
@@ -258,13 +260,17 @@ impl Api {
             return Ok(answer.get("data").cloned().unwrap_or(Value::Null));
         };
         let word = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or("");
-        let class = match word("type") {
-            "RATE_LIMITED" => Class::Throttled { retry_after_s: None },
-            "NOT_FOUND" => Class::NotFound,
-            "FORBIDDEN" => Class::Auth,
-            _ => Class::Invalid,
+        let (class, status) = match word("type") {
+            "RATE_LIMITED" => (Class::Throttled { retry_after_s: None }, None),
+            "NOT_FOUND" => (Class::NotFound, None),
+            // As REST answers it: the credential is good, and lacks a right.
+            "FORBIDDEN" | "INSUFFICIENT_SCOPES" => (Class::Auth, Some(403)),
+            _ => (Class::Invalid, None),
         };
-        Err(refused(class, &format!("POST /graphql: {}", word("message").chars().take(300).collect::<String>())))
+        let said: String = word("message").chars().filter(|c| !c.is_control()).take(300).collect();
+        let mut failure = refused(class, &format!("POST /graphql: {said}"));
+        failure.http.status = status;
+        Err(failure)
     }
 
     /// The login that others see for this credential. Requested once.
@@ -315,7 +321,7 @@ pub(crate) fn refused(class: Class, detail: &str) -> Failure {
         body: Vec::new(),
         html: false,
     };
-    Failure { http: Box::new(http), lacks: None }
+    Failure { http: Box::new(http), lacks: None, reserved: false }
 }
 
 fn own(e: std::io::Error) -> Failure {

@@ -1,9 +1,10 @@
 //! Checks of a forge, with the credential that the steps use. They never write anything there.
 
 use super::Chart;
-use crate::adapters::forge::{Forge, ForgeError, address};
+use crate::adapters::forge::{Forge, ForgeError, Wanted, address};
 use crate::adapters::git::Mirror;
 use crate::config::{Project, Update, Via};
+use crate::decide::rulesets;
 use crate::engine::{Ctx, outages, projects};
 use crate::model::ci::{is_of_push, is_own};
 use crate::model::ids::Sha;
@@ -70,7 +71,10 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
     protection(project, forge.as_ref(), &name, chart);
     task_branches(project, forge.as_ref(), chart);
     let head = mirror.remote_head(&name).ok().flatten();
-    chart.extend(area, forge.examine(&name, head.as_ref(), &project.git.branch_prefix));
+    let wanted =
+        Wanted { head: head.as_ref(), deployments: project.deploy.report, statuses: project.forge.posts_statuses() };
+    chart.extend(area, forge.examine(&wanted));
+    rulesets(project, forge.as_ref(), &name, chart);
     if let Some(head) = head {
         contexts(project, forge.as_ref(), &head, chart);
     }
@@ -206,6 +210,26 @@ fn protection(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Ch
             format!("{branch} requires statuses that ci.contexts does not name: {missing:?}"),
             "name them in ci.contexts",
         );
+    }
+}
+
+/// What the rules of the default branch and of task branches mean.
+fn rulesets(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Chart) {
+    let area = &project.key;
+    let prefix = &project.git.branch_prefix;
+    let read = forge.rules(branch).and_then(|base| Ok((base, forge.rules(&format!("{prefix}{area}-1"))?)));
+    match read {
+        Ok((base, tasks)) => {
+            if let Some((rules, classic)) = &base {
+                let (method, via) = (project.merge.method, project.merge.via);
+                let base = rulesets::Base { name: branch, rules, classic: *classic, method, via };
+                chart.extend(area, rulesets::of_base(&base));
+            }
+            if let Some((rules, _)) = &tasks {
+                chart.extend(area, rulesets::of_tasks(rules, prefix));
+            }
+        }
+        Err(e) => chart.warn(area, "rules", e.to_string(), way_out(&e, project.forge.page())),
     }
 }
 

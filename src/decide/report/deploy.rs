@@ -5,12 +5,14 @@ use super::{Now, consequences, unsettled};
 use crate::decide::awaits as wait;
 use crate::decide::landing::{Landing, judge};
 use crate::decide::merge::{self, AfterMerge, BeforeMerge, OfDeploy, OfOpening};
+use crate::decide::merge_queue::{self, Step};
 use crate::decide::transition::decide;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
 use crate::model::decision::{Decision, Procedure};
+use crate::model::deploy::Deployment;
 use crate::model::effect::{
-    BaseSettings, Depth, Effect, Inspected, Merge, Merging, Opening, Purpose, Ready, Survey, Surveyed,
+    AfterLeaving, BaseSettings, Depth, Effect, Inspected, Merge, Merging, Opening, Purpose, Ready, Survey, Surveyed,
 };
 use crate::model::event::Event;
 use crate::model::evidence::{EvidenceDetail, EvidenceVerdict, NewEvidence};
@@ -19,6 +21,7 @@ use crate::model::ids::Sha;
 use crate::model::landing::{Awaited, Awaits, MergeAnswer, Seen};
 use crate::model::plan::{Entry, Message, NewDeploy, Plan, Then};
 use crate::model::report::{ActionKind, Rule};
+use crate::model::rules::Queue;
 use crate::model::task::{Deploy, DeployState, Task};
 use crate::model::text::clip;
 use crate::model::window::Window;
@@ -186,7 +189,7 @@ pub fn parked(now: &Now<'_>, merging: &Merging, why: &str, survey: &Survey, foun
         return Plan::nothing();
     }
     let wait = now.view.awaits.clone().map(|wait| Entry::Awaits(Awaits { lease_free: true, ..wait }));
-    withdraw(now.task(), merging, why, Vec::new(), false).after(wait.into_iter().collect())
+    withdraw(now, merging, why, AfterLeaving::Withdraw, false).after(wait.into_iter().collect())
 }
 
 /// The survey before the merge.
@@ -205,10 +208,10 @@ fn ask(now: &Now<'_>, merging: &Merging, survey: &Survey, default_branch: &str) 
         faulty_settings: now.project.fault.is_some(),
     };
     if let Some(why) = merge::withheld(&before) {
-        return withdraw(task, merging, why, Vec::new(), false);
+        return withdraw(now, merging, why, AfterLeaving::Withdraw, false);
     }
     if now.project.remote_forge && task.pr.is_none() {
-        return back_to_gate(task, merging, "it has no pull request");
+        return back_to_gate(now, merging, "it has no pull request");
     }
     let intent = json!({"head": merging.head, "base": merging.base});
     let intend = Entry::Intend { key: merge_key(task, merging), kind: "pr_merged", intent };
@@ -219,7 +222,82 @@ fn ask(now: &Now<'_>, merging: &Merging, survey: &Survey, default_branch: &str) 
         message: format!("{}: {}\n\nMerged by orch as tested at {tested}.", task.key, clip(&task.title, 120)),
     };
     let survey = survey.clone();
-    Plan::perform(Effect::Merge { merging: merging.clone(), merge, survey }).after(vec![intend])
+    let merging = merging.clone();
+    // A forge may have a merge queue in the place of a merge (GH-1).
+    let effect = if now.project.remote_forge {
+        Effect::LookAtQueue { merging, merge, survey }
+    } else {
+        Effect::Merge { merging, merge, survey }
+    };
+    Plan::perform(effect).after(vec![intend])
+}
+
+/// What a look at the merge queue means; `None`: there is none, and the pull request is merged.
+pub fn queue_seen(
+    now: &Now<'_>,
+    merging: &Merging,
+    merge: &Merge,
+    survey: &Survey,
+    queue: Option<&Queue>,
+    contains: bool,
+) -> Plan {
+    let (number, survey) = (merge.number, survey.clone());
+    let Some(queue) = queue else {
+        return Plan::perform(Effect::Merge { merging: merging.clone(), merge: merge.clone(), survey });
+    };
+    match merge_queue::step(queue, was_queued(now, merging, 1), &merging.tree, contains) {
+        // Recorded before it enters: whatever withdraws the deploy from now on takes it out first.
+        Step::Enter => {
+            let said = "it enters the merge queue";
+            let wait =
+                Awaits { asked: 0, until: 0, ..wait::next(None, &merging.deploy, (Awaited::Queued, said), 0, 0) };
+            let enter = Effect::EnterQueue { merging: merging.clone(), number };
+            Plan::perform(enter).after(vec![Entry::Awaits(wait)])
+        }
+        Step::Wait { said } => awaits(now, merging, Awaited::Queued, said),
+        Step::Busy { said } => awaits(now, merging, Awaited::MergeQueue, said),
+        Step::BackToGate { why } => back_to_gate(now, merging, &why),
+        Step::ThrownOut { why } => {
+            let entries = merge_queue::thrown_out(now.task(), merging, &why, now.project.posts_statuses);
+            // It is out already.
+            withdrawn(now.task(), merging, &why, entries, false)
+        }
+        Step::NotYet { why } => not_yet(now, merging, &why),
+    }
+}
+
+/// Whether the pull request may be in the merge queue; with `looks` 1: it was seen there.
+fn was_queued(now: &Now<'_>, merging: &Merging, looks: i64) -> bool {
+    let wait = now.view.awaits.as_ref().filter(|w| w.deploy == merging.deploy);
+    wait.is_some_and(|w| w.what == Awaited::Queued && w.asked >= looks)
+}
+
+/// What followed when it was to enter the queue.
+pub fn entered_queue(now: &Now<'_>, merging: &Merging, instead: Option<MergeAnswer>) -> Plan {
+    match instead {
+        None => awaits(now, merging, Awaited::Queued, "it is in the merge queue".to_owned()),
+        Some(answer) => answered(now, merging, answer),
+    }
+}
+
+/// It is out of the queue, so that nothing can land any more; or it has landed, and git shows it.
+pub fn left_queue(
+    now: &Now<'_>,
+    merging: &Merging,
+    number: i64,
+    out: bool,
+    (why, and, fails): (&str, &AfterLeaving, bool),
+) -> Plan {
+    if out && *and == AfterLeaving::Survey {
+        let left = (Awaited::MergeQueue, "it left the merge queue");
+        let wait = Awaits { asked: 0, until: 0, ..wait::next(None, &merging.deploy, left, 0, 0) };
+        return look(now, Purpose::Merge(merging.clone())).after(vec![Entry::Awaits(wait)]);
+    }
+    if out {
+        return withdrawn(now.task(), merging, why, after_leaving(now.task(), why, and), fails);
+    }
+    let why = format!("the merge queue merged pull request {number} meanwhile; the next step checks git first");
+    Plan { entries: Vec::new(), then: Then::Fail { why } }
 }
 
 fn merge_key(task: &Task, merging: &Merging) -> String {
@@ -237,25 +315,26 @@ fn seen(now: &Now<'_>, merging: &Merging, survey: &Survey, found: &Surveyed) -> 
     Some(match merge::of_deploy(&landing) {
         OfDeploy::Clear => return None,
         OfDeploy::Landed { commit } => Plan::record(landed(now, merging, &commit)),
-        OfDeploy::NotYet { why } => not_yet(task, merging, &why),
-        OfDeploy::BackToGate { why } => back_to_gate(task, merging, &why),
-        OfDeploy::Stopped { why } => withdraw(task, merging, &why, consequences(task, &landing), false),
+        OfDeploy::NotYet { why } => not_yet(now, merging, &why),
+        OfDeploy::BackToGate { why } => back_to_gate(now, merging, &why),
+        OfDeploy::Stopped { why } if was_queued(now, merging, 0) => {
+            withdraw(now, merging, &why, AfterLeaving::Survey, false)
+        }
+        OfDeploy::Stopped { why } => withdrawn(task, merging, &why, consequences(task, &landing), false),
     })
 }
 
 /// What follows from an answer.
 fn answered(now: &Now<'_>, merging: &Merging, answer: MergeAnswer) -> Plan {
-    let task = now.task();
     match merge::after_answer(answer) {
-        AfterMerge::NotYet { why } => not_yet(task, merging, &why),
-        AfterMerge::BackToGate { why } => back_to_gate(task, merging, &why),
+        AfterMerge::NotYet { why } => not_yet(now, merging, &why),
+        AfterMerge::BackToGate { why } => back_to_gate(now, merging, &why),
         AfterMerge::Await { what, said } => awaits(now, merging, what, said),
         AfterMerge::GiveUp { withdrawn, blocked } => {
-            let block = Entry::Block { why: blocked, freeze: false };
-            withdraw(task, merging, &withdrawn, vec![block], false)
+            withdraw(now, merging, &withdrawn, AfterLeaving::Block { why: blocked }, false)
         }
         AfterMerge::Unknown => Plan { entries: Vec::new(), then: Then::Fault },
-        AfterMerge::AskAgain { why } => withdraw(task, merging, &why, Vec::new(), true),
+        AfterMerge::AskAgain { why } => withdraw(now, merging, &why, AfterLeaving::Withdraw, true),
     }
 }
 
@@ -270,8 +349,9 @@ fn awaits(now: &Now<'_>, merging: &Merging, what: Awaited, said: String) -> Plan
     }
     if !what.by_person() {
         let past = format!("the forge does not merge: {said}, for longer than gates.undecided_max_s");
-        let block = vec![Entry::Block { why: past.clone(), freeze: false }];
-        return bounded(merging, entries, withdraw(task, merging, &past, block, false));
+        let block = AfterLeaving::Block { why: past.clone() };
+        let past = withdraw(now, merging, &past, block, false);
+        return bounded(merging, entries, past);
     }
     if before.is_none_or(|b| b.what != what) {
         let kind = Awaited::ALL.iter().position(|w| *w == what).and_then(|n| i64::try_from(n).ok()).unwrap_or(0);
@@ -283,10 +363,10 @@ fn awaits(now: &Now<'_>, merging: &Merging, what: Awaited, said: String) -> Plan
 }
 
 /// The forge is still computing: looked at again for as long as a gate may be undecided.
-fn not_yet(task: &Task, merging: &Merging, reason: &str) -> Plan {
+fn not_yet(now: &Now<'_>, merging: &Merging, reason: &str) -> Plan {
     let why = format!("the forge is not ready to merge: {reason}");
-    let block = Entry::Block { why: format!("{why}, for longer than gates.undecided_max_s"), freeze: false };
-    let past = withdraw(task, merging, &why, vec![block], false);
+    let block = AfterLeaving::Block { why: format!("{why}, for longer than gates.undecided_max_s") };
+    let past = withdraw(now, merging, &why, block, false);
     bounded(merging, vec![Entry::Hold { rule: Rule::DeployResult, why }], past)
 }
 
@@ -295,13 +375,33 @@ fn bounded(merging: &Merging, meanwhile: Vec<Entry>, past: Plan) -> Plan {
     Plan { entries: Vec::new(), then: Then::NotYet { what, meanwhile, past: Box::new(past) } }
 }
 
-fn back_to_gate(task: &Task, merging: &Merging, why: &str) -> Plan {
-    withdraw(task, merging, why, void_gate(task, why), false)
+fn back_to_gate(now: &Now<'_>, merging: &Merging, why: &str) -> Plan {
+    withdraw(now, merging, why, AfterLeaving::VoidGate, false)
 }
 
-/// Takes an initiated deploy back before anything was merged or started (RULE-18). `fails`: the step then fails with
-/// what the forge said.
-fn withdraw(task: &Task, merging: &Merging, why: &str, and: Vec<Entry>, fails: bool) -> Plan {
+/// Takes an initiated deploy back before anything was merged or started (RULE-18). A merge queue could still land it, so
+/// it leaves that first. `fails`: the step then fails with what the forge said.
+fn withdraw(now: &Now<'_>, merging: &Merging, why: &str, and: AfterLeaving, fails: bool) -> Plan {
+    let number = now.task().pr.as_ref().map(|pr| pr.number).filter(|_| was_queued(now, merging, 0));
+    match number {
+        Some(number) => {
+            let (merging, why) = (merging.clone(), why.to_owned());
+            Plan::perform(Effect::LeaveQueue { merging, number, why, and, fails })
+        }
+        None => withdrawn(now.task(), merging, why, after_leaving(now.task(), why, &and), fails),
+    }
+}
+
+/// What is recorded with a withdrawal.
+fn after_leaving(task: &Task, why: &str, and: &AfterLeaving) -> Vec<Entry> {
+    match and {
+        AfterLeaving::Withdraw | AfterLeaving::Survey => Vec::new(),
+        AfterLeaving::VoidGate => void_gate(task, why),
+        AfterLeaving::Block { why } => vec![Entry::Block { why: why.clone(), freeze: false }],
+    }
+}
+
+fn withdrawn(task: &Task, merging: &Merging, why: &str, and: Vec<Entry>, fails: bool) -> Plan {
     let deploy = merging.deploy.clone();
     let (from, to) = (DeployState::Initiated, DeployState::Withdrawn);
     let mut entries = vec![
@@ -332,6 +432,10 @@ fn landed(now: &Now<'_>, merging: &Merging, commit: &Sha) -> Vec<Entry> {
     if let Some(pr) = task.pr.as_ref().filter(|p| !p.url.is_empty()) {
         let (key, intent) = (super::pull::tidy_key(task, pr.number), json!({"number": pr.number}));
         entries.push(Entry::Intend { key, kind: super::pull::TIDY, intent });
+    }
+    if now.project.reports_deploys {
+        let (deploy, sha, state) = (merging.deploy.clone(), commit.clone(), Deployment::InProgress);
+        entries.push(Entry::Deployment { deploy, sha, state, why: "merged, and being deployed".to_owned() });
     }
     if let Some(settings) = merging.settings.clone().filter(|s| passed(now, s)) {
         entries.push(Entry::BasePassed { settings, tree: merging.tree.clone() });

@@ -2,9 +2,12 @@
 
 use super::tests::{FENCE, found, held, stopped, told};
 use super::*;
+use crate::decide::awaits as wait;
 use crate::decide::gates::testing::{deploy as row, policy, sha, task};
-use crate::model::effect::{Inspected, Merge, Merging, Opening, Ready};
-use crate::model::landing::{Awaited, BranchSeen, Line, MergeAnswer, PullSeen};
+use crate::model::effect::{AfterLeaving, Inspected, Merge, Merging, Opening, Ready};
+use crate::model::evidence::EvidenceVerdict;
+use crate::model::landing::{Awaited, Awaits, BranchSeen, Line, MergeAnswer, PullSeen};
+use crate::model::rules::{Queue, QueueEntry};
 use crate::model::stage::Stage;
 use crate::model::task::{Deploy, Freeze, PullRef};
 
@@ -103,10 +106,60 @@ fn rule_18_whatever_comes_first_withdraws_the_deploy_before_the_merge() {
     assert_eq!(before(&initiated(), &remote, quiet()), format!("{WITHDRAWN} missing touch remove"), "no pull request");
     let mut v = initiated();
     v.task.pr = Some(PullRef { number: 3, url: "u".into() });
-    assert_eq!(before(&v, &remote, quiet()), "intend merge");
+    assert_eq!(before(&v, &remote, quiet()), "intend look at queue", "a forge may have a merge queue");
+    remote.projects.get_mut("ORCH").unwrap().reports_deploys = true;
     // It landed, and its pull request may still be open.
     let landed = Surveyed { line: Line { tested: Some(sha('e')), ..found().line }, ..found() };
-    assert_eq!(before(&v, &remote, landed), "landed change outcome intend pr_merged card did done");
+    assert_eq!(before(&v, &remote, landed), "landed change outcome intend deployment pr_merged card did done");
+}
+
+#[test]
+fn gh_1_a_deploy_in_a_merge_queue_leaves_it_before_anything_withdraws_it() {
+    let mut v = initiated();
+    v.task.pr = Some(PullRef { number: 3, url: "u".into() });
+    let queued = |asked| Awaits { asked, ..wait::next(None, "1-1-7", (Awaited::Queued, "x"), 0, 1) };
+    let with = |asked| TaskView { awaits: Some(queued(asked)), ..v.clone() };
+    assert_eq!(merging().deploy, "1-1-7");
+    let merge = Merge { number: 3, default_branch: "main".into(), message: String::new() };
+    let survey = survey(&initiated(), &policy(), Depth::Full).unwrap();
+    let look = Effect::LookAtQueue { merging: merging(), merge, survey };
+    let seen =
+        |v: &TaskView, queue| told(&report(v, &policy(), &look, Report::QueueSeen { queue, contains: true }, false));
+    assert_eq!(seen(&v, None), "merge", "there is none");
+    assert_eq!(seen(&v, Some(Queue::default())), "awaits enter", "what may be in it is recorded first");
+    assert_eq!(seen(&v, Some(Queue { others: 2, ..Queue::default() })), "awaits forge_awaits card message done");
+    let entry = |tree: &str| {
+        let entry = QueueEntry { state: "QUEUED".into(), tree: Some(tree.into()) };
+        Some(Queue { entry: Some(entry), ..Queue::default() })
+    };
+    assert_eq!(seen(&with(1), entry(&merging().tree)), "not yet", "bounded like checks");
+    assert_eq!(seen(&with(1), entry("other")), "leave");
+    let thrown = seen(&with(1), Some(Queue::default()));
+    assert_eq!(thrown, format!("{WITHDRAWN} {} gate touch remove", EvidenceVerdict::Fail));
+    let enter = Effect::EnterQueue { merging: merging(), number: 3 };
+    let entered = |instead| told(&report(&with(0), &policy(), &enter, Report::EnteredQueue { instead }, false));
+    assert_eq!(entered(None), "not yet");
+    let refused = MergeAnswer::Awaits { what: Awaited::Approval, said: "no".into() };
+    assert_eq!(entered(Some(refused)), "awaits forge_awaits card message done");
+    assert_eq!(entered(Some(MergeAnswer::Silent)), "fault", "it may be in");
+    // A stop, HALT, a moved branch, a closed pull request: whether it was seen there or only asked to enter.
+    for asked in [0, 1] {
+        assert_eq!(before(&stopped(with(asked)), &policy(), quiet()), "leave");
+        let halted = TaskView { halted: Some("x".into()), ..with(asked) };
+        assert_eq!(before(&halted, &policy(), quiet()), "leave");
+        assert_eq!(before(&with(asked), &policy(), found()), "leave", "the base moved");
+        let closed = Surveyed { pull: PullSeen::Closed { number: 3 }, ..quiet() };
+        assert_eq!(before(&with(asked), &policy(), closed), "leave");
+    }
+    let left = |and: AfterLeaving, out| {
+        let leave = Effect::LeaveQueue { merging: merging(), number: 3, why: "x".into(), and, fails: false };
+        told(&report(&with(1), &policy(), &leave, Report::LeftQueue { out }, false))
+    };
+    assert_eq!(left(AfterLeaving::Withdraw, true), format!("{WITHDRAWN} remove"));
+    assert_eq!(left(AfterLeaving::VoidGate, true), format!("{WITHDRAWN} missing touch remove"));
+    assert_eq!(left(AfterLeaving::Block { why: "y".into() }, true), format!("{WITHDRAWN} block remove"));
+    assert_eq!(left(AfterLeaving::Survey, true), "awaits survey");
+    assert_eq!(left(AfterLeaving::Withdraw, false), "fail", "it has landed: git shows it");
 }
 
 #[test]

@@ -78,6 +78,15 @@ fn opening_or_landing(now: &Now<'_>, effect: &Effect, report: Report) -> Plan {
         (Effect::Merge { merging, survey, .. }, Report::Merged { answer, after }) => {
             deploy::merged(now, merging, survey, answer, &after)
         }
+        (Effect::LookAtQueue { merging, merge, survey }, Report::QueueSeen { queue, contains }) => {
+            deploy::queue_seen(now, merging, merge, survey, queue.as_ref(), contains)
+        }
+        (Effect::EnterQueue { merging, .. }, Report::EnteredQueue { instead }) => {
+            deploy::entered_queue(now, merging, instead)
+        }
+        (Effect::LeaveQueue { merging, number, why, and, fails }, Report::LeftQueue { out }) => {
+            deploy::left_queue(now, merging, *number, out, (why, and, *fails))
+        }
         (Effect::RemoveInitiated { fails, .. }, Report::Done) => deploy::removed(*fails),
         (Effect::ListInputs { base, head, tree }, Report::Inputs(found)) => {
             inputs::listed(now, base, head, tree, &found)

@@ -5,6 +5,7 @@ mod expected;
 
 use super::{Ctx, boards, notices, services};
 use crate::adapters::board::{Move, Moved};
+use crate::adapters::forge::DeployReport;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{OutboxRow, Sink, StoreError};
 use crate::decide::board::progress;
@@ -12,6 +13,7 @@ use crate::decide::notify::{After, Carries, RowState, after, of_fault};
 use crate::model::board::{Resolved, WorkItem, indication};
 use crate::model::card::Delivered;
 use crate::model::ci::StatusState;
+use crate::model::deploy::Deployment;
 use crate::model::event::Event;
 use crate::model::evidence::EvidenceVerdict;
 use crate::model::ids::Sha;
@@ -275,6 +277,9 @@ fn forge_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
 }
 
 fn forge_status(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered> {
+    if !text(row, "deployment").is_empty() {
+        return deployment(ctx, task, row);
+    }
     let project = ctx.project(&task.project)?.clone();
     if !project.forge.posts_statuses() {
         return Ok(Delivered::Yes);
@@ -289,6 +294,28 @@ fn forge_status(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered
     let context = format!("orch/{}", text(row, "gate"));
     services::forge(ctx, &project, |forge| forge.post_status(&sha, &context, state, text(row, "why")))?;
     Ok(Delivered::Yes)
+}
+
+/// The log is in a comment of the pull request. One that the forge refuses is parked: no status waits behind it.
+fn deployment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered> {
+    let project = ctx.project(&task.project)?.clone();
+    let Some(state) = Deployment::parse(text(row, "state")).filter(|_| project.deploy.report) else {
+        return Ok(Delivered::Yes);
+    };
+    let sha = Sha::parse(text(row, "sha")).map_err(|e| anyhow::anyhow!(e))?;
+    let report = DeployReport {
+        deploy: text(row, "deployment"),
+        sha: &sha,
+        environment: &project.deploy.environment,
+        state,
+        description: text(row, "why"),
+        log_url: task.pr.as_ref().map_or("", |pr| &pr.url),
+    };
+    match services::forge_said(ctx, &project, |forge| forge.report_deploy(&report))? {
+        Ok(_) => Ok(Delivered::Yes),
+        Err(e) if e.refusal().is_some() => Ok(Delivered::Refused { why: e.to_string() }),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn text<'r>(row: &'r OutboxRow, name: &str) -> &'r str {

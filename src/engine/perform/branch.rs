@@ -183,6 +183,7 @@ pub fn make_update(ctx: &mut Ctx, task: &Task, u: &BranchUpdate) -> Result<Repor
     let (head, tip) = (&u.old, &u.tip);
     let lands_documents = u.leaves_out && mirror.tree_without_folder(head, &u.key)? != mirror.tree_of(head)?;
     if mirror.is_ancestor(tip, head)? && !lands_documents {
+        super::pull::show_ready(ctx, task);
         return Ok(Report::UpToDate);
     }
     if u.leaves_out {

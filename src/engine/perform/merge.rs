@@ -95,6 +95,44 @@ pub fn merge(
     Ok((Report::Merged { answer, after }, fault))
 }
 
+/// Looks at the merge queue.
+pub fn queue(ctx: &mut Ctx, task: &Task, merging: &Merging, number: i64) -> Result<Report> {
+    let project = ctx.project(&task.project)?.clone();
+    let queue = services::forge(ctx, &project, |forge| forge.queue(number))?;
+    let contains = match &queue {
+        Some(_) => projects::mirror(ctx, &project)?.is_ancestor(&merging.base, &merging.head)?,
+        None => true,
+    };
+    Ok(Report::QueueSeen { queue, contains })
+}
+
+/// Enters the merge queue. Also gives the forge's error, if the answer was one.
+pub fn enter_queue(
+    ctx: &mut Ctx,
+    task: &Task,
+    merging: &Merging,
+    number: i64,
+) -> Result<(Report, Option<anyhow::Error>)> {
+    let project = ctx.project(&task.project)?.clone();
+    let said = match services::forge_said(ctx, &project, |forge| forge.enter_queue(number, &merging.head))? {
+        Ok(None) => return Ok((Report::EnteredQueue { instead: None }, None)),
+        Ok(Some((what, said))) => Ok(MergeOutcome::Awaits { what, said }),
+        Err(e) => Err(e),
+    };
+    let report = Report::EnteredQueue { instead: Some(answer(&said)) };
+    Ok((report, said.err().map(anyhow::Error::new)))
+}
+
+/// Leaves the merge queue. One that no longer knows the pull request has no entry of it.
+pub fn leave_queue(ctx: &mut Ctx, task: &Task, number: i64) -> Result<Report> {
+    let project = ctx.project(&task.project)?.clone();
+    match services::forge_said(ctx, &project, |forge| forge.leave_queue(number))? {
+        Ok(out) => Ok(Report::LeftQueue { out }),
+        Err(ForgeError::NotFound(_)) => Ok(Report::LeftQueue { out: true }),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// The answer as a fact.
 fn answer(said: &std::result::Result<MergeOutcome, ForgeError>) -> MergeAnswer {
     match said {

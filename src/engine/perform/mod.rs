@@ -39,6 +39,12 @@ pub fn perform(ctx: &mut Ctx, task: &Task, effect: &Effect) -> Result<Performed>
             let (report, fault) = merge::merge(ctx, task, merging, merge, survey)?;
             return Ok(Performed { report, fault });
         }
+        Effect::EnterQueue { merging, number } => {
+            let (report, fault) = merge::enter_queue(ctx, task, merging, *number)?;
+            return Ok(Performed { report, fault });
+        }
+        Effect::LookAtQueue { merging, merge, .. } => merge::queue(ctx, task, merging, merge.number)?,
+        Effect::LeaveQueue { number, .. } => merge::leave_queue(ctx, task, *number)?,
         Effect::Prepare { procedure } => prepare(ctx, task, *procedure)?,
         Effect::Park { .. } => Report::Ready { revision: task.revision, file_fence: 0, settings: None },
         Effect::WriteLeaseFile { .. } | Effect::ReleaseLeaseFile => files::lease(ctx, task)?,

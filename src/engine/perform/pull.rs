@@ -23,6 +23,15 @@ pub fn open(ctx: &mut Ctx, task: &Task, new: &NewPull) -> Result<PullRef> {
     Ok(PullRef { number, url: pull.url })
 }
 
+/// Marks a pull request that was opened as a draft as ready for review. Comfort: the merge marks it, too.
+pub fn show_ready(ctx: &mut Ctx, task: &Task) {
+    let Ok(project) = ctx.project(&task.project).cloned() else { return };
+    let Some(pr) = task.pr.as_ref().filter(|_| project.forge.is_remote()) else { return };
+    if let Err(e) = services::forge(ctx, &project, |forge| forge.mark_ready(pr.number)) {
+        tracing::warn!(task = %task.key, "the pull request is not marked ready for review yet: {e:#}");
+    }
+}
+
 /// Closes a pull request, unless the journal has it closed.
 pub fn close(ctx: &mut Ctx, task: &Task, key: &str, number: i64) -> Result<Report> {
     if ctx.store.read(|tx| tx.journal_row(key))?.is_some_and(|r| r.outcome.is_some()) {

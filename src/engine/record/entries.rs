@@ -87,6 +87,9 @@ impl Writing<'_> {
             Entry::BasePassed { settings, tree } => {
                 base_rows::passed(tx, &settings.name, &tree, &settings.digest, at)?;
             }
+            Entry::Deployment { deploy, sha, state, why } => {
+                messages::deployment(tx, &self.done.task, (&deploy, &sha, state), &why, at)?;
+            }
             Entry::Block { why, freeze } => self.block(&why, freeze)?,
             Entry::Freeze { why } => self.freeze(&why, json!({"repo": self.view.task.repo, "why": why}))?,
             Entry::Withdrawn(cause) => self.withdrawn(&cause)?,

@@ -6,6 +6,7 @@ use crate::decide::gates::said_again;
 use crate::decide::said::Message;
 use crate::model::board::indication;
 use crate::model::card::{AlertKind, Cause, cause_key};
+use crate::model::deploy::Deployment;
 use crate::model::evidence::EvidenceVerdict;
 use crate::model::gate::Subject;
 use crate::model::ids::Sha;
@@ -112,6 +113,15 @@ fn status_of(
     let gate = subject.as_str();
     let key = format!("forge_status/t{}/e{}/{gate}/{}/{word}", task.id, task.epoch, sha.short());
     let payload = json!({"sha": sha, "gate": gate, "verdict": word, "why": why});
+    super::post(tx, &NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeStatus, payload }, at)?;
+    Ok(())
+}
+
+/// A deploy's state as a deployment on the forge, if the project reports them (GH-1). It goes the way of a commit status.
+pub fn deployment(tx: &Tx<'_>, task: &Task, of: (&str, &Sha, Deployment), why: &str, at: i64) -> Result<()> {
+    let (deploy, sha, state) = of;
+    let key = format!("deployment/t{}/{deploy}/{state}", task.id);
+    let payload = json!({"deployment": deploy, "sha": sha, "state": state, "why": why});
     super::post(tx, &NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeStatus, payload }, at)?;
     Ok(())
 }

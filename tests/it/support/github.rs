@@ -11,8 +11,12 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+mod deployments;
+mod graphql;
 mod issues;
 
+pub use deployments::Deployment;
+pub use graphql::{Entry, Project};
 pub use issues::{Event, Issue};
 
 pub const TOKEN: &str = "github-fake-0123456789abcdef";
@@ -56,12 +60,15 @@ pub struct Status {
     pub description: String,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Comment {
     pub id: u64,
     pub number: i64,
     pub by: String,
     pub body: String,
+    /// Its last change, by the server's clock; 0: when the server began.
+    pub at: i64,
+    pub through_app: bool,
 }
 
 type Hook = Box<dyn FnOnce(&Path, &mut Data) + Send>;
@@ -89,6 +96,8 @@ pub struct Data {
     pub no_checks: bool,
     /// The token may not write comments or labels.
     pub read_only: bool,
+    /// Permissions that the token lacks, such as `deployments=write`.
+    pub lacks: Vec<&'static str>,
     pub methods: Vec<&'static str>,
     /// Rows of `rules/branches/main`.
     pub rules: Vec<Value>,
@@ -103,6 +112,11 @@ pub struct Data {
     pub comments: Vec<Comment>,
     pub asked_reviewers: Vec<String>,
     pub scripts: VecDeque<Script>,
+    pub queue: Vec<Entry>,
+    pub project: Option<Project>,
+    pub deployments: Vec<Deployment>,
+    /// Errors of the next fields asked by GraphQL: type and message.
+    pub graphql_faults: VecDeque<(&'static str, String)>,
     pub issues: Vec<Issue>,
     pub events: Vec<Event>,
     pub labels: Vec<String>,
@@ -142,6 +156,7 @@ impl FakeGithub {
             archived: false,
             no_checks: false,
             read_only: false,
+            lacks: vec![],
             methods: vec!["merge", "rebase", "squash"],
             rules: vec![],
             approvals: 0,
@@ -153,6 +168,10 @@ impl FakeGithub {
             comments: vec![],
             asked_reviewers: vec![],
             scripts: VecDeque::new(),
+            queue: vec![],
+            project: None,
+            deployments: vec![],
+            graphql_faults: VecDeque::new(),
             issues: vec![],
             events: vec![],
             labels: vec![],
@@ -236,6 +255,21 @@ impl FakeGithub {
         data.sync(&self.repo);
         data.pulls.iter().find(|p| p.number == number).unwrap().clone()
     }
+}
+
+/// The permission that a call needs, where tests take it away.
+fn needs(method: &str, parts: &[&str]) -> Option<&'static str> {
+    Some(match (method, parts) {
+        ("POST", ["deployments", ..]) => "deployments=write",
+        ("POST", ["statuses", ..]) => "statuses=write",
+        ("PATCH" | "PUT" | "POST", ["pulls", ..]) => "pull_requests=write",
+        ("GET", ["commits", _]) => "contents=read",
+        ("GET", ["commits", _, "check-runs"]) => "checks=read",
+        ("GET", ["actions", ..]) => "actions=read",
+        ("GET", ["issues", ..]) => "issues=read",
+        ("POST" | "PATCH" | "DELETE", ["issues" | "labels", ..]) => "issues=write",
+        _ => return None,
+    })
 }
 
 pub fn error(status: u16, message: &str) -> Reply {
@@ -325,7 +359,7 @@ impl Data {
             "/user" if !self.app_tokens.is_empty() => return error(403, "Resource not accessible by integration"),
             "/user" => return Reply::json(200, &json!({"login": self.login, "id": 1, "type": "User"})),
             "/meta" => return Reply::json(200, &json!({"verifiable_password_authentication": false})),
-            "/graphql" => return self.graphql(seen),
+            "/graphql" => return self.graphql(repo, seen),
             _ => {}
         }
         let Some(tail) = seen.path.strip_prefix(&format!("/repos/{}/{}", self.owner, self.name)) else {
@@ -348,6 +382,9 @@ impl Data {
         }
         let parts: Vec<String> = tail.split('/').skip(1).map(|p| percent_decode(p, false)).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        if let Some(lacks) = needs(method, &parts).filter(|p| self.lacks.contains(p)) {
+            return error(403, "Resource not accessible by integration").header("X-Accepted-GitHub-Permissions", lacks);
+        }
         self.below(repo, seen, &parts)
     }
 
@@ -417,6 +454,7 @@ impl Data {
                 let jobs: Vec<Value> = self.runs.iter().filter(|r| r.app == 15_368).map(job_json).collect();
                 within(seen, "jobs", jobs)
             }
+            (_, ["deployments", ..], _) => self.deployment_call(seen, parts),
             _ => self.issue_call(seen, parts, number),
         }
     }
@@ -439,23 +477,6 @@ impl Data {
             }
             _ => not_found(),
         }
-    }
-
-    fn graphql(&mut self, seen: &Seen) -> Reply {
-        let body = seen.json();
-        let query = body["query"].as_str().unwrap_or("");
-        let id = body["variables"]["id"].as_str().unwrap_or("");
-        let Some(at) = self.pulls.iter().position(|p| format!("PR_{}", p.number) == id) else {
-            return Reply::json(
-                200,
-                &json!({"data": null, "errors": [{"type": "NOT_FOUND", "message": "no such node"}]}),
-            );
-        };
-        if !query.contains("markPullRequestReadyForReview") {
-            return Reply::unexpected("no such mutation");
-        }
-        self.pulls[at].draft = false;
-        Reply::json(200, &json!({"data": {"markPullRequestReadyForReview": {"pullRequest": {"isDraft": false}}}}))
     }
 
     fn repo_json(&self) -> Value {
@@ -699,9 +720,14 @@ fn contains(repo: &Path, base: &str, head: &str) -> bool {
 
 /// One page of a list: 30 by default, 100 at most.
 pub fn page(seen: &Seen, rows: Vec<Value>) -> Reply {
+    paged(seen, rows, |row| row)
+}
+
+/// The same, writing out only the rows that are on the page.
+pub fn paged<T>(seen: &Seen, rows: Vec<T>, of: impl FnMut(T) -> Value) -> Reply {
     let number = |name: &str, default: usize| seen.query(name).and_then(|n| n.parse().ok()).unwrap_or(default);
     let size = number("per_page", 30).clamp(1, 100);
-    let rows: Vec<Value> = rows.into_iter().skip((number("page", 1) - 1) * size).take(size).collect();
+    let rows: Vec<Value> = rows.into_iter().skip((number("page", 1) - 1) * size).take(size).map(of).collect();
     // `Link` points to another form of the address, which must not be followed.
     Reply::json(200, &json!(rows)).header("Link", "<https://wrong.example/repositories/1/x?page=2>; rel=\"next\"")
 }

@@ -10,6 +10,7 @@ pub mod crash;
 pub mod git;
 pub mod gitea;
 pub mod github;
+pub mod graphql;
 pub mod house;
 pub mod http;
 pub mod json_board;

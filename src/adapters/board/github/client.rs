@@ -5,7 +5,8 @@ use super::{Issues, error, wire};
 use crate::adapters::board::{Board, BoardError, Cut, Doer, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
 use crate::adapters::github::{Api, PAGE, flag, id_key, text};
 use crate::adapters::http::{Method, Request, segment};
-use crate::model::board::{Deed, Group, ItemRef, Label, Logical, Status, WorkItem, fold};
+use crate::model::board::{Deed, Group, ItemRef, Label, Status, WorkItem, fold};
+use crate::model::comment::Comment;
 use crate::model::examined::Examined;
 use crate::model::ids::Key;
 use crate::model::time::rfc3339;
@@ -16,16 +17,6 @@ use wire::Issue;
 type Result<T> = std::result::Result<T, BoardError>;
 
 const MAX_COMMENT: usize = 60_000;
-/// How long calls that are not urgent wait when only the reserve is left.
-const RESERVED_S: u64 = 60;
-/// Six hex digits, as GitHub wants them.
-const COLOURS: [(Group, &str); 5] = [
-    (Group::Unstarted, "1d76db"),
-    (Group::Started, "fbca04"),
-    (Group::Completed, "0e8a16"),
-    (Group::Cancelled, "cccccc"),
-    (Group::Backlog, "ededed"),
-];
 
 /// What a check of the credential found (for `doctor`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +32,11 @@ pub struct Probe {
 }
 
 impl Issues {
-    fn at(&self, tail: &str) -> String {
+    pub(super) fn at(&self, tail: &str) -> String {
         format!("{}/{tail}", self.repo)
     }
 
-    fn all(&self, tail: &str, query: &[(&str, &str)]) -> Result<Vec<Value>> {
+    pub(super) fn all(&self, tail: &str, query: &[(&str, &str)]) -> Result<Vec<Value>> {
         self.api.all(&self.at(tail), query, "").map_err(error)
     }
 
@@ -95,7 +86,7 @@ impl Issues {
                 return Ok(found);
             }
             if !changes && self.api.spare().is_err() {
-                found.unfinished = Some(cut(Cut::Budget { retry_after_s: RESERVED_S }));
+                found.unfinished = Some(cut(Cut::Reserve));
                 return Ok(found);
             }
             let rows = match self.page(&query, page, &since, changes && found.requests == 0) {
@@ -275,6 +266,7 @@ impl Issues {
         if is_label && !issue.labels.iter().any(|l| fold(l) == fold(&to.id)) {
             return Err(BoardError::Conflict(format!("{} should be {:?}, but is not", after.key, to.name)));
         }
+        self.show(&issue.node, &to.name);
         Ok(Moved::Set(after))
     }
 
@@ -292,7 +284,7 @@ impl Issues {
         })
     }
 
-    fn write(&self, method: Method, tail: &str, body: &Value) -> Result<Value> {
+    pub(super) fn write(&self, method: Method, tail: &str, body: &Value) -> Result<Value> {
         self.api.write(method, &self.at(tail), body).map_err(error)
     }
 
@@ -382,42 +374,6 @@ impl Issues {
             Ok(_) | Err(_) => ItemRef::Id(format!("{of}#{number}")),
         }
     }
-
-    fn key_of(&self, v: &Value) -> Result<Key> {
-        let issue = Issue::read(v).map_err(BoardError::UnknownOutcome)?;
-        Key::parse(&format!("{}-{}", self.key, issue.number)).map_err(|e| BoardError::Invalid(e.to_string()))
-    }
-
-    /// The labels of statuses that the repository lacks, each with its meaning.
-    fn missing(&self) -> Result<Vec<(Logical, String)>> {
-        let there = self.labels()?;
-        let label = |l: &Logical| {
-            format!("{}{}", self.words.prefix, self.names.get(l).map_or(l.default_name(), String::as_str))
-        };
-        let all = Logical::ALL.iter().map(|l| (*l, label(l)));
-        Ok(all.filter(|(_, label)| !there.iter().any(|l| fold(&l.name) == fold(label))).collect())
-    }
-
-    /// The names of the status labels that the repository lacks.
-    pub fn missing_labels(&self) -> Result<Vec<String>> {
-        Ok(self.missing()?.into_iter().map(|(_, label)| label).collect())
-    }
-
-    /// Creates the missing labels and returns their names. For `orch init`, never for a step.
-    pub fn make_labels(&self) -> Result<Vec<String>> {
-        let mut made = Vec::new();
-        for (logical, label) in &self.missing()? {
-            let colour = COLOURS.iter().find(|(g, _)| *g == logical.group()).map_or("ededed", |(_, c)| c);
-            let body = json!({"name": label, "color": colour, "description": description(*logical)});
-            match self.write(Method::Post, "labels", &body) {
-                Ok(_) => made.push(label.clone()),
-                // It exists, maybe in another letter case.
-                Err(BoardError::Invalid(_)) if self.labels()?.iter().any(|l| fold(&l.name) == fold(label)) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(made)
-    }
 }
 
 impl Board for Issues {
@@ -443,6 +399,13 @@ impl Board for Issues {
 
     fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>> {
         self.blocked_by(&item.id)
+    }
+
+    fn comments(&self, id: &str, since_ms: i64) -> Result<Vec<Comment>> {
+        let since = whole_seconds(since_ms.max(0));
+        let query = [("since", since.as_str())];
+        let rows = self.all(&format!("issues/{}/comments", segment(id)), if since_ms > 0 { &query } else { &[] })?;
+        rows.iter().map(|row| wire::comment(row, &|login| self.api.is_me(login).map_err(error))).collect()
     }
 
     fn take_back(&self, id: &str, status: &str) -> Result<()> {
@@ -495,6 +458,7 @@ impl Board for Issues {
             }
             Err(e) => Examined::warn("labels", e.to_string(), PAGE),
         });
+        all.extend(self.examine_project());
         all
     }
 
@@ -527,45 +491,9 @@ impl Board for Issues {
         }
     }
 
-    /// Opens an issue; with a marker, a repeat finds the first one's. Labels that GitHub dropped silently are added.
     fn create(&self, new: &NewItem<'_>) -> Result<Key> {
-        let mark = new.marker.map(|m| format!("<!-- orch:{m} -->"));
-        if let Some(mark) = &mark {
-            let query = [("state", "all"), ("sort", "created"), ("direction", "desc")];
-            let reply = self.api.page(&self.at("issues"), &query, 1, &[]).map_err(error)?;
-            let rows = reply.json()?;
-            for row in rows.as_array().into_iter().flatten() {
-                let author = row.get("user").map(|u| text(u, "login")).unwrap_or_default();
-                if text(row, "body").contains(mark) && self.api.is_me(&author).map_err(error)? {
-                    return self.key_of(row);
-                }
-            }
-        }
-        let body = [Some(new.body.to_owned()), mark].into_iter().flatten().collect::<Vec<_>>().join("\n\n");
-        let mut labels: Vec<String> = new.labels.to_vec();
-        if new.priority != crate::model::board::Priority::None {
-            labels.push(format!("{}{}", self.words.priority, new.priority));
-        }
-        let made = self.write(Method::Post, "issues", &json!({"title": new.title, "body": body, "labels": labels}))?;
-        let key = self.key_of(&made)?;
-        // Separately and last: this label starts the work, and its event says who added it.
-        if self.words.name_of(&new.status.id).is_some() {
-            let tail = format!("issues/{}/labels", key.number());
-            self.write(Method::Post, &tail, &json!({"labels": [new.status.id]}))?;
-        }
-        Ok(key)
+        self.create(new)
     }
-}
-
-fn description(logical: Logical) -> &'static str {
-    let intents = [
-        (Logical::ToAnalyse, "Set by a person: orch begins with the analysis"),
-        (Logical::Approved, "Set by a person: the analysis is approved"),
-        (Logical::ConfirmDeploy, "Set by a person: the deploy is released"),
-        (Logical::Stop, "Set by a person: orch stops its work on the issue"),
-    ];
-    let own = intents.iter().find(|(l, _)| *l == logical).map(|(_, text)| *text);
-    own.unwrap_or("Set by orch: where its work on the issue is")
 }
 
 /// A time as GitHub's lists take it: whole seconds.

@@ -2,6 +2,8 @@
 //! its event, and the group is the issue's state. Requests are in `client`, parsing in `wire`.
 
 mod client;
+mod create;
+mod project;
 mod wire;
 
 pub use client::Probe;
@@ -10,7 +12,7 @@ use super::BoardError;
 use crate::adapters::github::{Api, first_id, git_host};
 use crate::adapters::http::segment;
 use crate::model::board::{Group, Logical, fold};
-use crate::model::sides::{GithubBoard, Opening};
+use crate::model::sides::{GithubBoard, Opening, ShownProject};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -27,6 +29,8 @@ pub struct Place<'a> {
     pub priority: &'a str,
     /// The configured names of statuses; defaults for the rest.
     pub statuses: &'a BTreeMap<Logical, String>,
+    /// Where statuses are shown as well.
+    pub project: Option<&'a ShownProject>,
     /// What `Issues::seen` gave the last time.
     pub seen: Option<String>,
 }
@@ -58,6 +62,9 @@ pub struct Issues {
     seen: Arc<Mutex<Option<String>>>,
     /// The repository's id at first contact.
     first: OnceLock<u64>,
+    /// Where statuses are shown as well, and what GitHub says of it once it was asked.
+    project: Option<ShownProject>,
+    shown_in: OnceLock<project::Found>,
 }
 
 impl Issues {
@@ -85,6 +92,8 @@ impl Issues {
             names,
             seen: Arc::new(Mutex::new(place.seen)),
             first: OnceLock::new(),
+            project: place.project.cloned(),
+            shown_in: OnceLock::new(),
         }
     }
 }
@@ -98,6 +107,7 @@ pub(super) fn open(at: &GithubBoard, with: &Opening<'_>) -> Result<Issues, Board
         prefix: &at.labels.prefix,
         priority: &at.labels.priority,
         statuses: &at.statuses,
+        project: at.project.as_ref(),
         seen: with.seen.map(str::to_owned),
     };
     let mut issues = Issues::new(place, Api::open(&at.repo, with).map_err(error)?);

@@ -4,6 +4,7 @@ use super::Words;
 use crate::adapters::board::Doer;
 use crate::adapters::github::{flag, text};
 use crate::model::board::{Group, Label, Logical, Priority, Status, StatusKind, WorkItem, fold};
+use crate::model::comment::{Comment, Writer};
 use crate::model::ids::Key;
 use crate::model::time::parse_rfc3339;
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub const NOT_PLANNED: &str = "closed:not_planned";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issue {
     pub number: u64,
+    /// For GraphQL; empty: unknown.
+    pub node: String,
     pub title: String,
     pub body: String,
     /// Names as the repository writes them.
@@ -54,6 +57,7 @@ impl Issue {
         let count = |of: &str, name: &str| v.get(of).and_then(|s| s.get(name)).and_then(Value::as_u64);
         Ok(Self {
             number,
+            node: text(v, "node_id"),
             title: text(v, "title"),
             body: text(v, "body"),
             labels: labels(v),
@@ -237,6 +241,24 @@ pub fn labelled(events: &[Value], label: &str) -> Option<Doer> {
         name,
         event: Some(id(event).to_string()),
     })
+}
+
+/// Parses a comment. `is_me`: whether a login is this credential's own, which may fail as a request does.
+pub fn comment<E>(v: &Value, is_me: &dyn Fn(&str) -> Result<bool, E>) -> Result<Comment, E> {
+    let user = v.get("user").unwrap_or(&Value::Null);
+    let author = text(user, "login");
+    let through_app = v.get("performed_via_github_app").is_some_and(|a| !a.is_null());
+    let writer = if through_app || text(user, "type") != "User" || author.ends_with("[bot]") {
+        Writer::Program
+    } else if is_me(&author)? {
+        Writer::Orch
+    } else {
+        Writer::Person
+    };
+    let updated_ms = parse_rfc3339(&text(v, "updated_at")).unwrap_or(0);
+    // Line ends arrive as a browser sends them.
+    let body = text(v, "body").replace("\r\n", "\n");
+    Ok(Comment { id: id(v), author, writer, updated_ms, text: body })
 }
 
 fn id(v: &Value) -> u64 {

@@ -452,7 +452,7 @@ impl Board for Plane {
             }
             let left = self.remaining.load(Ordering::Relaxed);
             let why = if (0..RESERVE).contains(&left) {
-                Cut::Budget { retry_after_s: 60 }
+                Cut::Budget { retry_after_s: Some(60) }
             } else if go_on() {
                 continue;
             } else {

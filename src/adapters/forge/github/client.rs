@@ -3,31 +3,19 @@
 use super::{Github, wire};
 use crate::adapters::forge::merge_state::{again, cut, mark};
 use crate::adapters::forge::{
-    Account, BranchRule, CommentOutcome, CommitStatus, Forge, ForgeError, ForgeVersion, Landing, MergeOutcome,
-    MergeVia, Product, Protection, PullRequest, PullState, RepoInfo, StatusState,
+    Account, Awaited, BranchRule, CommentOutcome, CommitStatus, DeployReport, Forge, ForgeError, ForgeVersion, Landing,
+    MergeOutcome, Product, Protection, PullRequest, PullState, RepoInfo, StatusState, Wanted,
 };
 use crate::adapters::git::Mirror;
-use crate::adapters::github::{Failure, PAGE, flag, text};
+use crate::adapters::github::{Failure, flag, text};
 use crate::adapters::http::{Method, Request, segment};
 use crate::model::examined::Examined;
 use crate::model::ids::Sha;
 use crate::model::refusal::Refusal;
+use crate::model::rules::{Queue, Rules};
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, ForgeError>;
-
-/// What the rules of a repository mean for orch (for `doctor`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notes {
-    /// A head that lacks the newest base is not merged.
-    pub strict: bool,
-    /// What orch can't satisfy.
-    pub refusals: Vec<String>,
-    /// Types of rules that apply to task branches and block work there.
-    pub task_branches: Vec<String>,
-    /// There is protection other than rulesets.
-    pub classic: bool,
-}
 
 /// Pull requests whose heads show what CI posts.
 const RECENT: &str = "10";
@@ -148,19 +136,19 @@ impl Github {
     }
 
     /// The active rules of a branch, rulesets of all levels; classic protection is not included.
-    pub(super) fn rules_of(&self, branch: &str) -> Result<wire::Rules> {
+    pub(super) fn rules_of(&self, branch: &str) -> Result<Rules> {
         let name = segment(branch);
         let path = self.at(&format!("rules/branches/{name}"));
         match self.or_unseen(&path, self.api.all(&path, &[], "")) {
             Ok(rows) => Ok(wire::rules(&rows)),
             // An older Enterprise Server has none.
-            Err(ForgeError::NotFound(_)) => Ok(wire::Rules::default()),
+            Err(ForgeError::NotFound(_)) => Ok(Rules::default()),
             Err(e) => Err(e),
         }
     }
 
     /// The rules of the branch that everything lands on.
-    pub(super) fn base_rules(&self) -> Result<&wire::Rules> {
+    pub(super) fn base_rules(&self) -> Result<&Rules> {
         if let Some(rules) = self.rules.get() {
             return Ok(rules);
         }
@@ -170,84 +158,6 @@ impl Github {
         };
         let rules = self.rules_of(&base)?;
         Ok(self.rules.get_or_init(|| rules))
-    }
-
-    /// What the credential may read: one check after another, each by the call that needs the right.
-    pub fn rights(&self, head: &Sha) -> Vec<(&'static str, Result<()>)> {
-        let one = |path: String, query: &[(&str, &str)]| {
-            let path = self.at(&path);
-            self.or_unseen(&path, self.api.send(&Request::new(Method::Get, &path).query(query))).map(drop)
-        };
-        vec![
-            ("Contents: read", one(format!("commits/{head}"), &[])),
-            ("Pull requests: read", one("pulls".to_owned(), &[("per_page", "1")])),
-            ("Issues: read", one("issues".to_owned(), &[("per_page", "1")])),
-            ("Checks: read", one(format!("commits/{head}/check-runs"), &[("per_page", "1")])),
-            ("Commit statuses: read", one(format!("commits/{head}/status"), &[("per_page", "1")])),
-            ("Actions: read", one("actions/runs".to_owned(), &[("per_page", "1")])),
-        ]
-    }
-
-    /// The rules as text for people.
-    fn of_rules(&self, notes: &Notes, branch: &str, prefix: &str) -> Vec<Examined> {
-        let mut all = Vec::new();
-        let mut warn = |message: String, fix: &str| all.push(Examined::warn("rules", message, fix));
-        if !notes.strict && self.via == MergeVia::Forge {
-            let message = format!(
-                "nothing guards {branch} between the last check and the merge: an untested change that lands then is found only afterwards"
-            );
-            warn(message, "require branches to be up to date before merging, or set merge.via: push");
-        }
-        for refusal in &notes.refusals {
-            warn(refusal.clone(), "the merge then waits for a person (rule forge)");
-        }
-        if !notes.task_branches.is_empty() {
-            let rules = notes.task_branches.join(", ");
-            let fix = "let the account push, rewrite and delete there, or name another git.branch_prefix";
-            warn(format!("rules apply to branches that begin with {prefix}: {rules}"), fix);
-        }
-        if notes.classic {
-            let message = format!("{branch} also has classic protection, which can't be read");
-            warn(message, "check it in the repository's settings, or replace it by a ruleset");
-        }
-        all
-    }
-
-    /// What the rules of the default branch and of task branches mean for a merge.
-    pub fn notes(&self, branch: &str, prefix: &str) -> Result<Notes> {
-        let rules = self.rules_of(branch)?;
-        let of_tasks = self.rules_of(&format!("{prefix}A-1"))?;
-        let name = segment(branch);
-        let classic = flag(&self.get(&self.at(&format!("branches/{name}")))?, "protected") == Some(true);
-        let asked = |on: bool, what: String| on.then_some(what);
-        let refusals = [
-            asked(rules.queue, format!("{branch} has a merge queue, which orch does not enter")),
-            asked(
-                rules.approvals > 0,
-                format!("{branch} requires {} approvals, which orch never gives", rules.approvals),
-            ),
-            asked(rules.code_owners, format!("{branch} requires a review by its code owners")),
-            asked(rules.review, format!("{branch} requires resolved conversations or an approval of the last push")),
-            asked(rules.signatures, format!("{branch} requires signed commits, which orch does not make")),
-            asked(rules.deployments, format!("{branch} asks for deployments")),
-            asked(
-                !rules.methods.is_empty() && !rules.methods.iter().any(|m| m == wire::method(self.method)),
-                format!(
-                    "{branch} allows the merge methods {}, not {}",
-                    rules.methods.join(", "),
-                    wire::method(self.method)
-                ),
-            ),
-        ];
-        let blocks_merge =
-            ["creation", "update", "deletion", "non_fast_forward", "branch_name_pattern", "pull_request"];
-        Ok(Notes {
-            strict: rules.strict,
-            refusals: refusals.into_iter().flatten().collect(),
-            task_branches: of_tasks.types.into_iter().filter(|t| blocks_merge.contains(&t.as_str())).collect(),
-            // A ruleset makes a branch protected, too.
-            classic: classic && rules.types.is_empty(),
-        })
     }
 }
 
@@ -260,6 +170,10 @@ impl Forge for Github {
         self.post_status(sha, context, state, description)
     }
 
+    fn report_deploy(&self, report: &DeployReport<'_>) -> Result<bool> {
+        self.report_deploy(report)
+    }
+
     fn asks_by_name(&self) -> bool {
         true
     }
@@ -269,26 +183,39 @@ impl Forge for Github {
         id.map(|id| (self.kept_as.clone(), id.to_string())).into_iter().collect()
     }
 
-    /// Rights one by one, and the rules that will refuse `orch` (GH-1).
-    fn examine(&self, branch: &str, head: Option<&Sha>, prefix: &str) -> Vec<Examined> {
-        let mut all = Vec::new();
-        for (right, answer) in head.map(|head| self.rights(head)).unwrap_or_default() {
-            all.push(match answer {
-                Ok(()) => Examined::ok("right", right),
-                Err(e) if right == "Checks: read" => {
-                    let fix =
-                        "a fine-grained token can't have it: use an App, or name only jobs of Actions in ci.contexts";
-                    let message = format!("{right} is missing, jobs of Actions are read instead: {e}");
-                    Examined::warn("right", message, fix)
-                }
-                Err(e) => Examined::fail("right", format!("{right} is missing: {e}"), PAGE),
-            });
-        }
-        match self.notes(branch, prefix) {
-            Ok(notes) => all.extend(self.of_rules(&notes, branch, prefix)),
-            Err(e) => all.push(Examined::warn("rules", e.to_string(), PAGE)),
-        }
-        all
+    /// Rights one by one (GH-1).
+    fn examine(&self, wanted: &Wanted<'_>) -> Vec<Examined> {
+        self.rights(wanted)
+    }
+
+    fn rules(&self, branch: &str) -> Result<Option<(Rules, bool)>> {
+        let rules = self.rules_of(branch)?;
+        // A task's branch need not exist.
+        let name = segment(branch);
+        let protected = match self.get(&self.at(&format!("branches/{name}"))) {
+            Ok(v) => flag(&v, "protected") == Some(true),
+            Err(ForgeError::NotFound(_)) => false,
+            Err(e) => return Err(e),
+        };
+        // A ruleset makes a branch protected, too.
+        let classic = protected && rules.types.is_empty();
+        Ok(Some((rules, classic)))
+    }
+
+    fn queue(&self, number: i64) -> Result<Option<Queue>> {
+        self.queue(number)
+    }
+
+    fn enter_queue(&self, number: i64, head: &Sha) -> Result<Option<(Awaited, String)>> {
+        self.enter_queue(number, head)
+    }
+
+    fn leave_queue(&self, number: i64) -> Result<bool> {
+        self.leave_queue(number)
+    }
+
+    fn mark_ready(&self, number: i64) -> Result<()> {
+        self.mark_ready(number)
     }
 
     fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {

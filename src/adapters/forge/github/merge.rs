@@ -9,6 +9,8 @@ use crate::adapters::git::{MergeMethod, Mirror, PushOutcome};
 use crate::adapters::github::{Failure, flag, said};
 use crate::adapters::http::{Fault, Method, Request};
 use crate::model::ci;
+use crate::model::ids::Sha;
+use crate::model::rules::Rules;
 use serde_json::json;
 
 type Result<T> = std::result::Result<T, ForgeError>;
@@ -46,16 +48,6 @@ impl Github {
             Some(outcome) => Ok(outcome),
             None => self.judge(mirror, number, landing, answer),
         }
-    }
-
-    /// Marks a pull request that orch opened as a draft as ready; REST can't.
-    fn mark_ready(&self, number: i64) -> Result<()> {
-        if !self.draft {
-            return Ok(());
-        }
-        let Some(pull) = self.whole(number)?.filter(|p| p.draft) else { return Ok(()) };
-        let query = "mutation($id: ID!) { markPullRequestReadyForReview(input: {pullRequestId: $id}) { pullRequest { isDraft } } }";
-        self.api.graphql(query, &json!({"id": pull.node})).map(drop).map_err(wire::error)
     }
 
     /// A rebase drops merge commits and what was resolved in them (RULE-30): such a branch is merged.
@@ -135,7 +127,7 @@ impl Github {
             return Ok(MergeOutcome::NotYet { reason: said });
         }
         let rules = self.rules_of(landing.default_branch)?;
-        if let Some(what) = self.unmet(&rules, landing)? {
+        if let Some(what) = self.unmet(&rules, landing.head)? {
             let said = self.in_full(landing, &rules, what, said);
             return Ok(MergeOutcome::Awaits { what, said });
         }
@@ -152,12 +144,9 @@ impl Github {
     }
 
     /// Which of the branch's rules are not met, as far as it can be known; what orch can't satisfy is named first.
-    fn unmet(&self, rules: &wire::Rules, landing: &Landing<'_>) -> Result<Option<Awaited>> {
-        if rules.queue {
-            return Ok(Some(Awaited::MergeQueue));
-        }
+    pub(super) fn unmet(&self, rules: &Rules, head: &Sha) -> Result<Option<Awaited>> {
         if !rules.checks.is_empty() {
-            let read = self.statuses(landing.head)?;
+            let read = self.statuses(head)?;
             let passes = |name: &str| {
                 let mut of = read.iter().filter(|s| s.context == name).peekable();
                 // The forge accepts all three.
@@ -181,7 +170,7 @@ impl Github {
     }
 
     /// The forge's words with the rule's names, and for checks with their state on the head.
-    fn in_full(&self, landing: &Landing<'_>, rules: &wire::Rules, what: Awaited, said: String) -> String {
+    fn in_full(&self, landing: &Landing<'_>, rules: &Rules, what: Awaited, said: String) -> String {
         if what != Awaited::Checks {
             return format!("{said} (rules of {}: {})", landing.default_branch, rules.types.join(", "));
         }

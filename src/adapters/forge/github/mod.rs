@@ -3,16 +3,18 @@
 
 mod checks;
 mod client;
+mod deployments;
 mod merge;
+mod queue;
+mod rights;
 mod wire;
-
-pub use client::Notes;
 
 use super::address::{At, named, of};
 use super::{Address, ForgeError, Manner, MergeVia};
 use crate::adapters::git::{Credential, MergeMethod};
 use crate::adapters::github::{Api, first_id, id_key};
 use crate::adapters::http::segment;
+use crate::model::rules::Rules;
 use crate::model::secret::SecretRef;
 use crate::model::sides::{GithubForge, GithubLogin, GithubRepo, Opening};
 use std::sync::{Arc, OnceLock};
@@ -61,7 +63,7 @@ pub struct Github {
     team_reviewers: Vec<String>,
     merge_timeout: Duration,
     /// The rules of the base, read once.
-    rules: Arc<OnceLock<wire::Rules>>,
+    rules: Arc<OnceLock<Rules>>,
 }
 
 impl Github {
@@ -166,7 +168,7 @@ pub(super) fn git_credential(at: &GithubForge, with: &Opening<'_>) -> Result<Cre
 pub fn fuzz(bytes: &[u8]) {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
     let rows = value.as_array().cloned().unwrap_or_default();
-    drop(wire::rules(&rows));
+    drop((wire::rules(&rows), queue::place_of(&value)));
     for v in rows.iter().chain([&value]) {
         drop((wire::pull(v), wire::status(v), wire::check(v)));
     }

@@ -6,6 +6,7 @@ use crate::adapters::github::{Failure, flag, text};
 use crate::model::ci::CheckRun;
 use crate::model::ids::Sha;
 use crate::model::refusal::Refusal;
+use crate::model::rules::Rules;
 use crate::model::time::parse_rfc3339;
 use serde_json::Value;
 
@@ -128,32 +129,15 @@ pub fn method_switch(method: MergeMethod) -> &'static str {
 /// Turns a failed exchange into an error, with what only GitHub says: which permission is missing, where a repository
 /// moved.
 pub fn error(e: Failure) -> ForgeError {
-    let lacks = e.lacks;
+    let (lacks, reserved) = (e.lacks, e.reserved);
     let mut error = ForgeError::from(*e.http);
     if let ForgeError::Refused { refusal: Refusal::Denied { scope }, .. } = &mut error {
         *scope = lacks;
     }
+    if let ForgeError::Throttled { reserve, .. } = &mut error {
+        *reserve = reserved;
+    }
     error
-}
-
-/// What the branch's rules require, as far as it affects a merge (services-github §4.1).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// Required contexts; with the only app that may answer, if the rule pins one.
-    pub checks: Vec<(String, Option<u64>)>,
-    /// The head must contain the newest base.
-    pub strict: bool,
-    pub approvals: u64,
-    pub code_owners: bool,
-    /// Conversations must be resolved, or the last push approved by another.
-    pub review: bool,
-    pub signatures: bool,
-    pub deployments: bool,
-    pub queue: bool,
-    /// Allowed merge methods; empty: all.
-    pub methods: Vec<String>,
-    /// The rules' types, each once, as GitHub names them.
-    pub types: Vec<String>,
 }
 
 /// Parses the active rules of a branch.

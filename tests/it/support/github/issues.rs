@@ -104,6 +104,14 @@ impl Data {
         });
     }
 
+    /// Somebody writes a comment.
+    pub fn say(&mut self, number: i64, by: &str, body: &str) {
+        self.issue_mut(number);
+        let comment =
+            Comment { id: self.id(), number, by: by.into(), body: body.into(), at: self.now, through_app: false };
+        self.comments.push(comment);
+    }
+
     /// Somebody closes it.
     pub fn close_issue(&mut self, number: i64, reason: &str, by: &str) {
         let (reason, by) = (reason.to_owned(), by.to_owned());
@@ -120,7 +128,7 @@ impl Data {
             i.labels.iter().map(|name| json!({"id": 1, "name": name, "color": "ededed"})).collect();
         let open = i.blocked_by.len();
         json!({
-            "id": i.number, "number": i.number, "title": i.title, "body": i.body, "locked": i.locked, "labels": labels,
+            "id": i.number, "node_id": format!("I_{}", i.number), "number": i.number, "title": i.title, "body": i.body, "locked": i.locked, "labels": labels,
             "state": if i.closed.is_some() { "closed" } else { "open" }, "state_reason": i.closed,
             "closed_by": i.closed_by.as_ref().map(|by| user(by)), "user": user(&i.by),
             "created_at": Self::time(i.number), "updated_at": Self::time(i.updated),
@@ -132,30 +140,33 @@ impl Data {
 
     fn list(&self, seen: &Seen) -> Reply {
         let since = seen.query("since").and_then(|t| t.parse::<jiff::Timestamp>().ok()).map_or(0, |t| t.as_second());
-        let mut rows: Vec<(i64, Value)> = Vec::new();
-        for issue in self.issues.iter().filter(|i| i.gone.is_none() && i.updated >= since) {
-            let at = if seen.query("sort") == Some("updated") { issue.updated } else { issue.number };
-            let mut v = self.issue_json(issue);
-            if self.terse {
-                v["closed_by"] = Value::Null;
-            }
-            rows.push((at, v));
-        }
+        // Position by time and number; the page alone is written out.
+        let by_update = seen.query("sort") == Some("updated");
+        let at = |i: &Issue| if by_update { i.updated } else { i.number };
+        let shown = self.issues.iter().filter(|i| i.gone.is_none() && i.updated >= since);
+        let mut rows: Vec<(i64, Issue, bool)> = shown.map(|i| (at(i), i.clone(), false)).collect();
         // The list includes pull requests.
-        for p in &self.pulls {
+        let pulls = self.pulls.iter().filter(|_| since <= 1).map(|p| {
             let issue = Issue { number: p.number, title: p.title.clone(), updated: 1, ..Issue::default() };
-            let mut v = self.issue_json(&issue);
-            v["pull_request"] =
-                json!({"url": "https://x.example", "html_url": null, "diff_url": null, "patch_url": null});
-            if since <= 1 {
-                rows.push((1, v));
-            }
-        }
-        rows.sort_by_key(|(at, _)| *at);
+            (1, issue, true)
+        });
+        rows.extend(pulls);
+        rows.sort_by_key(|(at, ..)| *at);
         if seen.query("direction") != Some("asc") {
             rows.reverse();
         }
-        let reply = page(seen, rows.into_iter().map(|(_, v)| v).collect());
+        let of = |(_, issue, is_pull): (i64, Issue, bool)| {
+            let mut v = self.issue_json(&issue);
+            if self.terse {
+                v["closed_by"] = Value::Null;
+            }
+            if is_pull {
+                v["pull_request"] =
+                    json!({"url": "https://x.example", "html_url": null, "diff_url": null, "patch_url": null});
+            }
+            v
+        };
+        let reply = super::paged(seen, rows, of);
         // The ETag belongs to the token and the exact address.
         let of = (&seen.query, seen.header("authorization"), &reply.body);
         let etag = format!("W/\"{}\"", hash(&format!("{of:?}")));
@@ -282,13 +293,23 @@ impl Data {
                 page(seen, rows)
             }
             ("GET", ["issues", _, "comments"]) => {
-                page(seen, self.comments.iter().filter(|c| c.number == n).map(comment_json).collect())
+                let since = seen.query("since").and_then(|t| t.parse::<jiff::Timestamp>().ok());
+                let since = since.map_or(0, |t| t.as_second());
+                let fits = |c: &&Comment| c.number == n && (c.at.max(super::START)) >= since;
+                page(seen, self.comments.iter().filter(fits).map(comment_json).collect())
             }
             ("POST", ["issues", _, "comments"]) => {
                 if self.issues.iter().any(|i| i.number == n && i.locked) {
                     return error(403, "Unable to create comment because issue is locked.");
                 }
-                let comment = Comment { id: self.id(), number: n, by: login, body: text("body") };
+                let comment = Comment {
+                    id: self.id(),
+                    number: n,
+                    by: login,
+                    body: text("body"),
+                    at: self.now,
+                    through_app: false,
+                };
                 self.comments.push(comment.clone());
                 if self.issues.iter().any(|i| i.number == n) {
                     self.issue_mut(n);
@@ -317,7 +338,10 @@ fn user(login: &str) -> Value {
 
 fn comment_json(c: &Comment) -> Value {
     // Line breaks come back as a browser sends them.
-    json!({"id": c.id, "body": c.body.replace('\n', "\r\n"), "user": user(&c.by)})
+    let app = if c.through_app { json!({"id": 3, "slug": "some-app", "owner": user("ann")}) } else { Value::Null };
+    let at = Data::time(c.at.max(super::START));
+    json!({"id": c.id, "body": c.body.replace('\n', "\r\n"), "user": user(&c.by), "created_at": at, "updated_at": at,
+        "performed_via_github_app": app})
 }
 
 fn event_json(e: &Event) -> Value {
