@@ -29,7 +29,7 @@ fn audit_verify_finds_what_was_cut_emptied_or_changed() {
             |h| h.table("evidence").with("id", 1).put("verdict", "fail"),
             "evidence row 1 was changed",
         ),
-        ("an entry changed", |h| h.table("audit").with("seq", 3).put("detail", "{}"), "does not fit"),
+        ("an entry changed", |h| h.table("audit").with("seq", 3).put("detail", "{}"), "does not match its content"),
     ];
     for (sql, attack, why) in attacks {
         attack(&house);
