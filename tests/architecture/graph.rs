@@ -22,6 +22,7 @@ const CIRCLES: [(&str, usize); 15] = [
     ("cli", 83),
     ("config", 20),
     ("decide::report", 5),
+    ("model", 2),
     ("engine::outbox", 2),
     ("engine", 9),
     // A kind's own keys, and the enum of the kinds.
