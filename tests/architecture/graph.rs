@@ -22,11 +22,10 @@ const CIRCLES: [(&str, usize); 15] = [
     ("cli", 83),
     ("config", 20),
     ("decide::report", 5),
+    // A kind's own keys, and the enum of the kinds.
     ("model", 2),
     ("engine::outbox", 2),
     ("engine", 9),
-    // A kind's own keys, and the enum of the kinds.
-    ("model", 2),
 ];
 
 /// The engine from the bottom up: a file imports from its own layer and from those below it.

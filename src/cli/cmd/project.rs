@@ -104,18 +104,17 @@ fn remove(call: &Invocation, name: &str) -> CmdResult {
     if !key.eq_ignore_ascii_case(name) {
         return Err(Failure::usage(format!("{name} is a repository's name")).hint(format!("name the key: {key}")));
     }
-    let live = ctx.store.read(|tx| tx.open_tasks())?;
-    let live: Vec<String> = live.iter().filter(|t| t.project == key).map(|t| t.key.to_string()).collect();
+    let open = ctx.store.read(|tx| tx.open_tasks())?.into_iter().filter(|t| t.project == key);
+    let live: Vec<String> = open.map(|t| t.key.to_string()).collect();
     if let Some(first) = live.first() {
         return Err(Failure::refused(format!("{key} has live tasks: {}", live.join(", ")))
             .hint(format!("let them finish, or stop them first: orch stop {first}")));
     }
-    let file = ctx.config.file.clone();
+    let (file, key) = (ctx.config.file.clone(), name.to_ascii_uppercase());
     drop(ctx);
-    let key = name.to_ascii_uppercase();
     install::remove(call, &file, &key)?;
     join::record(call)?;
-    let document = json!({"file": file, "removed": key, "errors": []});
-    call.out.say(&document, &format!("removed {key} from {}; its record stays", file.display()));
+    let text = format!("removed {key} from {}; its record stays", file.display());
+    call.out.say(&json!({"file": file, "removed": key, "errors": []}), &text);
     Ok(Exit::Done)
 }

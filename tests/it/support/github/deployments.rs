@@ -63,7 +63,7 @@ impl Data {
 
 fn row(d: &Deployment) -> Value {
     // As its text, as older servers answer.
-    let payload = if d.id % 2 == 0 { json!(d.payload.to_string()) } else { d.payload.clone() };
+    let payload = if d.id.is_multiple_of(2) { json!(d.payload.to_string()) } else { d.payload.clone() };
     json!({"id": d.id, "sha": d.sha, "ref": d.sha, "environment": d.environment, "task": d.task, "payload": payload})
 }
 
