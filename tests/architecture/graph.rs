@@ -10,13 +10,13 @@ type Name = Vec<String>;
 const CIRCLES: [(&str, usize); 15] = [
     ("adapters::board", 7),
     ("adapters::executor", 3),
-    ("adapters::forge", 7),
+    ("adapters::forge", 8),
     ("adapters::github", 2),
     ("adapters::notify", 2),
     ("adapters::runtime", 6),
     ("adapters::scan", 12),
     // The child process and its confinement.
-    ("adapters", 13),
+    ("adapters", 17),
     // git, its environment and the network.
     ("adapters", 17),
     ("cli", 83),
@@ -70,7 +70,10 @@ const ENGINE: [(&str, &[&str]); 7] = [
     ),
     (
         "observe",
-        &["view", "blockers", "boards", "labels", "deciders", "approval", "inputs", "lease", "standing", "folder"],
+        &[
+            "view", "blockers", "boards", "comments", "labels", "deciders", "approval", "inputs", "lease", "standing",
+            "folder",
+        ],
     ),
     (
         "perform | outbox | read",
