@@ -64,7 +64,7 @@ fn clu_4_a_bad_configuration_is_the_environments_with_the_way_out() {
     // What its node writes is seen by nobody else: three times, and then the cluster is named.
     w.configure("partition: bare", "partition: stale");
     let why = w.pipe.hurried_to_a_block(&key);
-    assert!(why.contains("the cluster lost 3 runs") && why.contains("not one folder for both"), "{why}");
+    assert!(why.contains("the cluster lost 3 runs") && why.contains("not the same folder"), "{why}");
     let causes = w.pipe.table("jobs").with("status", "failed").texts("cause");
     assert!(causes.len() == 3 && causes.iter().all(|c| c == "cluster"), "{causes:?}");
     w.configure("partition: stale", "partition: work");
