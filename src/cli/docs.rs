@@ -2,7 +2,7 @@
 
 use super::Cli;
 use crate::decide::advice::moved_by;
-use crate::decide::gates::{ENTERING_DEPLOY, on_leaving};
+use crate::decide::gates::{entering, on_leaving};
 use crate::model::answers::Answers;
 use crate::model::board::{Progress, indication};
 use crate::model::edges::{EDGES, Edge};
@@ -299,7 +299,7 @@ pub fn state_machine() -> String {
             indication(*stage, Progress::Working).map_or_else(dash, |l| format!("`{l}`")),
         );
     }
-    let entering: Vec<String> = ENTERING_DEPLOY.iter().map(|g| format!("`{g}`")).collect();
+    let entering: Vec<String> = entering::DEPLOY.iter().map(|(g, _)| format!("`{g}`")).collect();
     let _ = write!(
         out,
         "\n`done` and `cancelled` are final. The stage before `deploy` has further exit gates: {}.\nThey are evaluated again before the deploy's critical window opens.\n\n```mermaid\nstateDiagram-v2\n    [*] --> created\n",

@@ -7,6 +7,8 @@ use crate::cli::clock;
 use crate::config::{Config, Project};
 use crate::engine::area::Folders;
 use crate::engine::base_job::{self, Site, Tried};
+use crate::engine::base_rows;
+use crate::engine::default_branch;
 use crate::engine::{Ctx, projects};
 use crate::model::ids::{RunId, Sha};
 use anyhow::{Context, Result};
@@ -27,7 +29,7 @@ pub struct Trial {
 /// The head of the remote's default branch, fetched, with its tree.
 pub fn head(ctx: &mut Ctx, project: &Project) -> Result<(Sha, String)> {
     let mirror = projects::mirror(ctx, project)?;
-    let (_, commit) = projects::fetch_default(ctx, project, &mirror)?;
+    let (_, commit) = default_branch::fetch_default(ctx, project, &mirror)?;
     let tree = mirror.tree_of(&commit)?.to_string();
     Ok((commit, tree))
 }
@@ -54,9 +56,9 @@ pub fn keep(config: &Config, project: &Project, trial: &Trial) -> Result<()> {
     sentinel::make_dirs(&config.state_dir)
         .with_context(|| format!("creating the state directory {}", config.state_dir.display()))?;
     let mut store = Store::open(&config.state_dir.join("orch.db"), Mode::Use)?;
-    let digest = base_job::digest(config, project);
+    let digest = base_rows::digest(config, project);
     let at = clock::now().wall_ms;
-    Ok(store.write(|tx| base_job::passed(tx, project.base_name(), &trial.tree, &digest, at))?)
+    Ok(store.write(|tx| base_rows::passed(tx, project.base_name(), &trial.tree, &digest, at))?)
 }
 
 impl Trial {

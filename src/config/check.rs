@@ -21,16 +21,8 @@ pub(super) fn post_deploy(section: &PostDeploy, at: &str) -> Result<(), ConfigEr
 
 /// The top-level sections.
 pub(super) fn top(config: &Config) -> Result<(), ConfigError> {
-    at_least_one(config.reaper.interval_s, "reaper.interval_s")?;
     at_least_one(config.reaper.dead_ticks.into(), "reaper.dead_ticks")?;
-    at_least_one(config.reaper.max_running_s, "reaper.max_running_s")?;
-    at_least_one(config.merge_lease.ttl_s, "merge_lease.ttl_s")?;
-    at_least_one(config.gates.undecided_max_s, "gates.undecided_max_s")?;
     at_least_one(u64::from(config.effects.max_tries), "effects.max_tries")?;
-    at_least_one(config.effects.max_s, "effects.max_s")?;
-    at_least_one(config.prune.every_s, "prune.every_s")?;
-    at_least_one(config.base.recheck_s, "base.recheck_s")?;
-    at_least_one(config.agents.timeout_s, "agents.timeout_s")?;
     for (agent, own) in &config.agents.overrides {
         if own.timeout_s == Some(0) {
             return Err(ConfigError::new(format!("agents.overrides.{agent}.timeout_s is 0, expected 1 or more")));
@@ -97,9 +89,7 @@ pub(super) fn project(p: &Project, at: &str) -> Result<(), ConfigError> {
         .hint("name the command that deploys what the build left in ORCH_BUILD_OUTPUT, or take the build out"));
     }
     post_deploy(&p.post_deploy, &format!("{at}.post_deploy.5xx_threshold"))?;
-    at_least_one(p.post_deploy.interval_s, &format!("{at}.post_deploy.interval_s"))?;
     at_least_one(p.post_deploy.fail_threshold.into(), &format!("{at}.post_deploy.fail_threshold"))?;
-    at_least_one(p.security.scan_timeout_s, &format!("{at}.security.scan_timeout_s"))?;
     if p.post_deploy.action == DegradedAction::Rollback
         && p.post_deploy.rollback.is_none()
         && !p.post_deploy.health.is_empty()

@@ -2,15 +2,15 @@
 //! sure that a project or a runtime can only make it stricter.
 
 use super::error::ConfigError;
-use super::parts::{Place, missing};
+use super::parts::missing;
 use super::scalar::Scalar;
-use super::settings::{Confine, RawConfine};
-use super::types::{Config, Project};
-use super::vars::Vars;
+use super::types::{Config, Confine, Project};
 use crate::model::confine::{Choice, Host, Limits, Mode, Network, Policy};
 use crate::model::confine_strict::{both, stricter};
+use crate::model::reading;
 use crate::model::stage::words;
 use crate::model::toolchain;
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,12 +42,35 @@ pub const UIDS: u32 = 1_000_000;
 /// Lower numbers belong to accounts of the machine, its containers and its services.
 const LEAST_UID: u32 = 1_000_000;
 
-/// The top-level section: variable, file, default.
-pub(super) fn top(raw: &RawConfine, vars: &Vars<'_>, place: &Place<'_>) -> Result<Confine, ConfigError> {
-    let mut section = raw.effective(vars)?;
-    section.command = raw.command.clone().unwrap_or_default();
-    let at = "confine";
-    spelled(&mut section, place, at)?;
+/// Paths, absolute afterwards.
+pub(super) fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<List, D::Error> {
+    #[derive(Deserialize)]
+    struct Located(#[serde(deserialize_with = "reading::path")] String);
+    Ok(List(Vec::<Located>::deserialize(from)?.into_iter().map(|path| path.0).collect()))
+}
+
+/// `NAME:PORT`s, each in its one spelling.
+pub(super) fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<List, D::Error> {
+    let known = |host: String| {
+        let known: Result<Host, String> = host.parse();
+        known
+            .map(|host| host.to_string())
+            .map_err(|why| D::Error::custom(format!("{why}\nname the port too: api.example.org:443")))
+    };
+    Vec::<String>::deserialize(from)?.into_iter().map(known).collect::<Result<_, _>>().map(List)
+}
+
+/// The first of the uids of runs.
+pub(super) fn uid_base<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    const MOST: u32 = u32::MAX - 1 - UIDS;
+    match u32::deserialize(from)? {
+        base @ LEAST_UID..=MOST => Ok(base),
+        base => Err(D::Error::custom(format!("is {base}, expected {LEAST_UID} to {MOST}"))),
+    }
+}
+
+/// The top-level section on its own.
+pub(super) fn top(section: &Confine) -> Result<(), ConfigError> {
     match (section.engine, section.command.is_empty()) {
         (Choice::Command, true) => return Err(missing("confine.command", "[program, arguments]: the wrapper")),
         (Choice::Command, false) | (Choice::Auto | Choice::Bubblewrap | Choice::Landlock, true) => {}
@@ -56,42 +79,12 @@ pub(super) fn top(raw: &RawConfine, vars: &Vars<'_>, place: &Place<'_>) -> Resul
                 .hint("say engine: command, or leave the command out"));
         }
     }
-    if !(LEAST_UID..=u32::MAX - 1 - UIDS).contains(&section.uid_base) {
-        return Err(ConfigError::new(format!(
-            "confine.uid_base is {}, expected {LEAST_UID} to {}",
-            section.uid_base,
-            u32::MAX - 1 - UIDS
-        )));
-    }
-    Ok(section)
+    reaches(section, "confine")
 }
 
-/// A project's or a runtime's section over the top-level one, which already has the variables applied.
-pub(super) fn inner(raw: &RawConfine, top: &Confine, place: &Place<'_>, at: &str) -> Result<Confine, ConfigError> {
-    let none = BTreeMap::new();
-    let own = raw.effective(&Vars::new(&none))?;
-    let at = format!("{at}.confine");
-    if raw.command.is_some() {
-        return Err(ConfigError::new(format!("{at}.command is set: a wrapper is set at the top level alone"))
-            .hint("move it to confine.command"));
-    }
-    let mut section = Confine {
-        mode: raw.mode.map_or(top.mode, |_| own.mode),
-        engine: raw.engine.map_or(top.engine, |_| own.engine),
-        network: raw.network.map_or(top.network, |_| own.network),
-        hosts: if raw.hosts.is_some() { own.hosts } else { top.hosts.clone() },
-        read: if raw.read.is_some() { own.read } else { top.read.clone() },
-        write: if raw.write.is_some() { own.write } else { top.write.clone() },
-        user: if raw.user.is_some() { own.user } else { top.user.clone() },
-        uid_base: raw.uid_base.map_or(top.uid_base, |_| own.uid_base),
-        memory_mb: raw.memory_mb.map_or(top.memory_mb, |_| own.memory_mb),
-        processes: raw.processes.map_or(top.processes, |_| own.processes),
-        files: raw.files.map_or(top.files, |_| own.files),
-        disk_mb: raw.disk_mb.map_or(top.disk_mb, |_| own.disk_mb),
-        cache_copy_max_mb: raw.cache_copy_max_mb.map_or(top.cache_copy_max_mb, |_| own.cache_copy_max_mb),
-        command: top.command.clone(),
-    };
-    spelled(&mut section, place, &at)?;
+/// The section of a project or runtime, `at` its path: at least as strict as the one at the top.
+pub(super) fn inner(section: &Confine, top: &Confine, at: &str) -> Result<(), ConfigError> {
+    reaches(section, at)?;
     stricter(&section.policy(), &top.policy()).map_err(|looser| {
         ConfigError::new(format!(
             "{at}.{key} is {}, and confine.{key} is {}: a project or a runtime may only be stricter",
@@ -100,40 +93,15 @@ pub(super) fn inner(raw: &RawConfine, top: &Confine, place: &Place<'_>, at: &str
             key = looser.key
         ))
         .hint(format!("make it stricter, or change confine.{} at the top", looser.key))
-    })?;
-    Ok(section)
+    })
 }
 
-/// Makes paths absolute, gives hosts their one spelling, and checks the section on its own.
-fn spelled(section: &mut Confine, place: &Place<'_>, at: &str) -> Result<(), ConfigError> {
-    for (key, list) in [("read", &mut section.read), ("write", &mut section.write)] {
-        for path in &mut list.0 {
-            let absolute = place.path(path, &format!("{at}.{key}"))?;
-            *path = absolute.to_str().map(str::to_owned).ok_or_else(|| {
-                ConfigError::new(format!("{at}.{key} names {}, which is not UTF-8", absolute.display()))
-            })?;
-        }
+/// With `network: hosts`, some must be named.
+fn reaches(section: &Confine, at: &str) -> Result<(), ConfigError> {
+    match section.network == NetworkWord::Hosts && section.hosts.0.is_empty() {
+        true => Err(missing(&format!("{at}.hosts"), "[NAME:PORT, ...], because network is hosts")),
+        false => Ok(()),
     }
-    for host in &mut section.hosts.0 {
-        let known: Host = host.parse().map_err(|why| {
-            ConfigError::new(format!("{at}.hosts: {why}")).hint("name the port too: api.example.org:443")
-        })?;
-        *host = known.to_string();
-    }
-    if section.network == NetworkWord::Hosts && section.hosts.0.is_empty() {
-        return Err(missing(&format!("{at}.hosts"), "[NAME:PORT, ...], because network is hosts"));
-    }
-    for (key, value) in [
-        ("memory_mb", section.memory_mb),
-        ("processes", section.processes),
-        ("files", section.files),
-        ("disk_mb", section.disk_mb),
-    ] {
-        if value == 0 {
-            return Err(ConfigError::new(format!("{at}.{key} is 0, expected 1 or more")));
-        }
-    }
-    Ok(())
 }
 
 impl Confine {

@@ -3,22 +3,18 @@
 use super::check;
 use super::confine;
 use super::error::ConfigError;
+use super::layers::{Layers, SHARED};
 use super::locate::{self, Sought};
-use super::parts::{Place, argv, missing, text};
-use super::paths::under;
-use super::project::{Around, post_deploy, project, security, staging};
-use super::raw::{RawFile, RawRuntime};
+use super::parts::missing;
+use super::paths::{expand, under};
+use super::read::Place;
 use super::repository::Repository;
-use super::secret::{EnvValue, SecretRef};
-use super::settings::{RawAgents, RawTop, agent_variable, settings};
-use super::show::{Document, Inputs, Origin};
+use super::settings::settings;
+use super::show::{Inputs, Origin};
 use super::slurm;
-use super::types::{
-    Agents, CliTool, Config, Confine, ExecutorKind, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Tls,
-    Tools,
-};
+use super::types::{Config, ExecutorKind};
 use super::vars::Vars;
-use crate::model::stage::Agent;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -208,149 +204,207 @@ fn parse_text(
     cwd: &Path,
     bare: Bare<'_>,
 ) -> Result<Config, ConfigError> {
-    let raw: RawFile = if text.trim().is_empty() {
-        RawFile::default()
-    } else {
-        crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string(), text))?
-    };
-    let vars = Vars::new(env);
+    let mut layers = Layers::of(text)?;
     let place = Place { folder, env };
-    let variable = vars.read::<String>("ORCH_STATE_DIR", "state_dir")?;
-    // The command line's parser passes the variable off as an option; it is recognised by its value.
-    let state_dir = state_dir.filter(|given| variable.as_ref().is_none_or(|v| under(cwd, v) != *given));
-    let given = state_dir.is_some();
-    let state_dir = match (state_dir, variable) {
-        (Some(given), _) => given.to_owned(),
-        (None, Some(text)) => under(cwd, super::paths::expand(&text, env, "the variable ORCH_STATE_DIR")?),
-        (None, None) => own_state_dir(raw.state_dir.as_deref(), &place)?,
-    };
-    let area_dir = area_dir(&raw, &state_dir, &place, &vars, cwd)?;
-    let confine = confine::top(&raw.confine.clone().unwrap_or_default(), &vars, &place)?;
-    let security_raw = raw.security.clone().unwrap_or_default();
-    let staging_raw = raw.staging.clone().unwrap_or_default();
-    let post_raw = raw.post_deploy.clone().unwrap_or_default();
-    let slurm_raw = raw.slurm.clone().unwrap_or_default();
-    let around = Around {
-        place,
-        slurm: &slurm_raw,
-        state_dir: &state_dir,
-        vars: &vars,
-        confine: &confine,
-        security: &security_raw,
-        staging: &staging_raw,
-        post_deploy: &post_raw,
-    };
-    let list = raw.projects.as_deref().unwrap_or_default();
-    if list.is_empty() && !bare.no_projects {
+    let vars = Vars::new(env);
+    lay(&mut layers, &vars, bare, env)?;
+    let config = layers.read::<Config>("", &place, text)?.unwrap_or_default();
+    let folders = folders(&mut layers, state_dir, &place, &vars, cwd, text)?;
+    let config = Config { state_dir: folders.state_dir, area_dir: folders.area_dir, ..config };
+    if config.projects.is_empty() && !bare.no_projects {
         return Err(missing("projects", "at least [{key: ORCH, git: {remote: PATH-OR-URL}}]"));
     }
-    let mut forced = Vec::new();
-    let mut projects = Vec::new();
-    for (n, raw) in list.iter().enumerate() {
-        let own = raw.key.as_ref().filter(|_| raw.repository_config == Some(true));
-        let own = own.and_then(|key| bare.repositories.get(key.trim()));
-        let (checks, build) = (staging_raw.checks.is_some(), staging_raw.build.is_some());
-        match own.map(|own| own.over(raw, checks, build)) {
-            Some(whole) => projects.push(project(&whole, n, &around, &mut forced)?),
-            None => projects.push(project(raw, n, &around, &mut forced)?),
+    let unplaced = settle(config, &mut layers, &place, folders.area_named);
+    let mut config = unplaced.map_err(|error| error.placed(&layers, text))?;
+    config.warnings = vars.unknown(|| settings().into_iter().map(|s| s.variable).collect());
+    let forced = layers.forced().into_iter();
+    config.warnings.extend(forced.map(|path| format!("{path}: a self-hosting project always has its own")));
+    config.warnings.extend(check::warnings(&config));
+    config.origin = Origin { layers, state_dir_given: folders.given, inputs: Inputs::default() };
+    Ok(config)
+}
+
+/// Lays everything over everything: variables over the file, then under each project the section at the top and what its
+/// repository says.
+fn lay(
+    layers: &mut Layers,
+    vars: &Vars<'_>,
+    bare: Bare<'_>,
+    env: &BTreeMap<String, String>,
+) -> Result<(), ConfigError> {
+    for n in 0..layers.projects() {
+        let key = |of: &Layers| of.get(&format!("projects.{n}.key")).and_then(Value::as_str).map(str::to_owned);
+        let at = key(layers).map_or_else(|| format!("projects[{n}]"), |key| format!("projects.{}", key.trim()));
+        top_alone(layers, &format!("projects.{n}"), &at)?;
+        if layers.get(&format!("projects.{n}.slurm.work_dir")).is_some() {
+            return Err(ConfigError::new(format!(
+                "{at}.slurm.work_dir is set: there is one work_dir for all projects"
+            ))
+            .hint("move it to slurm.work_dir at the top"));
         }
     }
-    check::one_name_each(&mut projects);
-    check::together(&projects)?;
-    let area_named = raw.area_dir.as_deref().is_some_and(|t| !t.trim().is_empty())
-        || vars.read::<String>("ORCH_AREA_DIR", "area_dir")?.is_some();
-    let top = RawTop { executor: raw.executor, min_free_mb: raw.min_free_mb }.effective(&vars)?;
-    let mut limits = raw.limits.clone().unwrap_or_default().effective(&vars)?;
-    limits.per_agent = raw.limits.and_then(|l| l.per_agent).unwrap_or_default();
-    let mut config = Config {
-        file: PathBuf::new(),
-        executor: top.executor,
-        min_free_mb: top.min_free_mb,
-        executor_limits: raw.executor_limits.unwrap_or_default().effective(&vars)?,
-        slurm: slurm::top(&slurm_raw, &vars)?,
-        tls: tls(raw.tls.unwrap_or_default().effective(&vars)?, &place)?,
-        tools: tools(raw.tools.unwrap_or_default().effective(&vars)?, &place)?,
-        notify: Notify::read(raw.notify.unwrap_or_default(), &place, &vars)?,
-        agents: agents(raw.agents.unwrap_or_default(), &place, &vars)?,
-        runtimes: runtimes(raw.runtimes.as_ref(), &place, &confine)?,
-        confine: confine.clone(),
-        limits,
-        gates: raw.gates.unwrap_or_default().effective(&vars)?,
-        base: raw.base.unwrap_or_default().effective(&vars)?,
-        page: page(raw.page.unwrap_or_default().effective(&vars)?, &place)?,
-        effects: raw.effects.unwrap_or_default().effective(&vars)?,
-        prune: raw.prune.unwrap_or_default().effective(&vars)?,
-        stop: raw.stop.unwrap_or_default().effective(&vars)?,
-        reaper: raw.reaper.unwrap_or_default().effective(&vars)?,
-        merge_lease: raw.merge_lease.unwrap_or_default().effective(&vars)?,
-        serial_gate: raw.serial_gate.unwrap_or_default().effective(&vars)?,
-        dependencies: raw.dependencies.unwrap_or_default().effective(&vars)?,
-        auto_label: raw.auto_label.unwrap_or_default().effective(&vars)?,
-        audit: raw.audit.unwrap_or_default().effective(&vars)?,
-        plane: raw.plane.unwrap_or_default().effective(&vars)?,
-        github: raw.github.unwrap_or_default().effective(&vars)?,
-        reconcile: raw.reconcile.unwrap_or_default().effective(&vars)?,
-        frontmatter: raw.frontmatter.unwrap_or_default().effective(&vars)?,
-        security: security(security_raw.clone(), &around, "")?,
-        staging: staging(staging_raw.clone(), &around, "")?,
-        image_freshness: raw.image_freshness.unwrap_or_default().effective(&vars)?,
-        post_deploy: post_deploy(post_raw.clone(), &around, "")?,
-        projects,
-        warnings: Vec::new(),
-        origin: Origin::default(),
-        state_dir: state_dir.clone(),
-        area_dir,
-    };
+    runtimes(layers, env)?;
+    layers.variables(vars)?;
+    for n in 0..layers.projects() {
+        let prefix = format!("projects.{n}.");
+        SHARED.iter().for_each(|section| layers.top_under(&prefix, section));
+        let key = layers.get(&format!("{prefix}key")).and_then(Value::as_str).unwrap_or_default();
+        let own = bare.repositories.get(key.trim()).cloned();
+        if layers.get(&format!("{prefix}repository_config")) == Some(&Value::Bool(true))
+            && let Some(own) = own
+        {
+            own.lay(layers, &prefix);
+        }
+    }
+    let named: Vec<String> =
+        layers.get("runtimes").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    for name in named {
+        if layers.get(&format!("runtimes.{name}.confine")).is_some() {
+            layers.top_under(&format!("runtimes.{name}."), "confine");
+        }
+    }
+    Ok(())
+}
+
+/// A wrapper is set at the top alone.
+fn top_alone(layers: &Layers, path: &str, at: &str) -> Result<(), ConfigError> {
+    if layers.get(&format!("{path}.confine.command")).is_none() {
+        return Ok(());
+    }
+    Err(ConfigError::new(format!("{at}.confine.command is set: a wrapper is set at the top level alone"))
+        .hint("move it to confine.command"))
+}
+
+/// The runtime `claude` is always there. What kind a runtime is may follow from its keys, and a Claude without an `env`
+/// gets the key that this account has.
+fn runtimes(layers: &mut Layers, env: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    const KEY: &str = "ANTHROPIC_API_KEY";
+    layers.put_default("runtimes.claude", Value::Object(Map::new()));
+    let all = layers.get("runtimes").and_then(Value::as_object).cloned().unwrap_or_default();
+    for (name, runtime) in all {
+        let at = format!("runtimes.{name}");
+        top_alone(layers, &at, &at)?;
+        let has = |key: &str| runtime.get(key).is_some_and(|value| !value.is_null());
+        if !runtime.is_object() {
+            continue;
+        }
+        if has("command") && !has("kind") {
+            layers.put_default(&format!("{at}.kind"), "command".into());
+        } else if (name == "claude" || has("program")) && !has("kind") {
+            layers.put_default(&format!("{at}.kind"), "claude".into());
+        }
+        let claude = layers.get(&format!("{at}.kind")).is_some_and(|kind| kind == "claude");
+        if claude && !has("env") && env.get(KEY).is_some_and(|v| !v.is_empty()) {
+            layers.put_default(&format!("{at}.env"), json!({KEY: {"env": KEY}}));
+        }
+    }
+    Ok(())
+}
+
+/// What follows from several settings, and the rules between them.
+fn settle(mut config: Config, layers: &mut Layers, place: &Place<'_>, area_named: bool) -> Result<Config, ConfigError> {
+    config.agents.prompts = under(place.folder, &config.agents.prompts);
+    config.notify.sound()?;
+    confine::top(&config.confine)?;
+    slurm::sound(&config.slurm, "slurm")?;
+    for project in &config.projects {
+        let at = format!("projects.{}", project.key);
+        confine::inner(&project.confine, &config.confine, &format!("{at}.confine"))?;
+        slurm::sound(&project.slurm, &format!("{at}.slurm"))?;
+    }
+    for (name, runtime) in &config.runtimes {
+        if let Some(own) = &runtime.confine {
+            confine::inner(own, &config.confine, &format!("runtimes.{name}.confine"))?;
+        }
+    }
+    config.settle_projects(layers)?;
+    check::waivers(&config.security, "security")?;
+    check::post_deploy(&config.post_deploy, "post_deploy.5xx_threshold")?;
     if config.executor == ExecutorKind::Slurm {
         config.area_dir = slurm::area(&config.slurm, area_named, &config.state_dir)?;
     }
     check::top(&config)?;
     confine::accounts(&config)?;
     confine::privilege(&config, rustix::process::geteuid().is_root())?;
-    confine::places(&config, env)?;
-    config.warnings = vars.unknown(|| settings().into_iter().map(|s| s.variable).collect());
-    config.warnings.extend(forced.iter().map(|path| format!("{path}: a self-hosting project always has its own")));
-    config.warnings.extend(check::warnings(&config));
-    config.origin = Origin {
-        variables: vars.used(),
-        forced,
-        document: Document::of(text),
-        state_dir_given: given,
-        inputs: Inputs::default(),
-    };
+    confine::places(&config, place.env)?;
     Ok(config)
 }
 
-fn own_state_dir(raw: Option<&str>, place: &Place<'_>) -> Result<PathBuf, ConfigError> {
+/// Where everything is.
+struct Folders {
+    state_dir: PathBuf,
+    area_dir: PathBuf,
+    /// The command line (or its variable) names the state directory.
+    given: bool,
+    /// The area is named.
+    area_named: bool,
+}
+
+/// The two folders: command line, variable (relative to the current folder), file, default. `given`: of the command line.
+fn folders(
+    layers: &mut Layers,
+    given: Option<&Path>,
+    place: &Place<'_>,
+    vars: &Vars<'_>,
+    cwd: &Path,
+    text: &str,
+) -> Result<Folders, ConfigError> {
+    #[derive(serde::Deserialize)]
+    struct Located(#[serde(deserialize_with = "crate::model::reading::maybe_path")] PathBuf);
+    let written = |path: &str, layers: &Layers| {
+        let read = layers.read::<Located>(path, place, text);
+        read.map(|read| read.map(|dir| dir.0).filter(|dir| !dir.as_os_str().is_empty()))
+    };
+    let of_variable = |name: &str| {
+        let expanded = vars.text(name).map(|text| expand(text, place.env));
+        let named = |e: ConfigError| ConfigError { message: format!("the variable {name} {}", e.message), ..e };
+        expanded.transpose().map(|dir| dir.map(|dir| under(cwd, dir))).map_err(named)
+    };
+    let variable = of_variable("ORCH_STATE_DIR")?;
+    // The command line's parser passes the variable off as an option; it is recognised by its value.
+    let given = given.filter(|given| variable.as_deref() != Some(*given));
+    let state_dir = match (given, &variable) {
+        (Some(given), _) => given.to_owned(),
+        (None, Some(dir)) => dir.clone(),
+        (None, None) => match written("state_dir", layers)? {
+            Some(dir) => dir,
+            None => own_state_dir(place)?,
+        },
+    };
+    let area_variable = of_variable("ORCH_AREA_DIR")?;
+    let area = match &area_variable {
+        Some(dir) => Some(dir.clone()),
+        None => written("area_dir", layers)?,
+    };
+    let area_named = area.is_some();
+    let area_dir = apart(area, &state_dir).map_err(|error| error.placed(layers, text))?;
+    for (key, dir, variable) in [("state_dir", &state_dir, variable), ("area_dir", &area_dir, area_variable)] {
+        if variable.is_some() {
+            let name = format!("env ORCH_{}", key.to_ascii_uppercase());
+            layers.put(key, dir.to_string_lossy().into_owned().into(), &name);
+        }
+    }
+    Ok(Folders { given: given.is_some(), state_dir, area_dir, area_named })
+}
+
+fn own_state_dir(place: &Place<'_>) -> Result<PathBuf, ConfigError> {
     let set = |name: &str| place.env.get(name).filter(|v| !v.is_empty());
-    match (raw.map(str::trim).filter(|t| !t.is_empty()), set("XDG_STATE_HOME"), set("HOME")) {
-        (Some(text), ..) => place.path(text, "state_dir"),
-        (None, Some(dir), _) => Ok(Path::new(dir).join("orch")),
-        (None, None, Some(home)) => Ok(Path::new(home).join(".local/state/orch")),
-        (None, None, None) => Err(missing("state_dir", "a path (neither XDG_STATE_HOME nor HOME is set)")),
+    match (set("XDG_STATE_HOME"), set("HOME")) {
+        (Some(dir), _) => Ok(Path::new(dir).join("orch")),
+        (None, Some(home)) => Ok(Path::new(home).join(".local/state/orch")),
+        (None, None) => Err(missing("state_dir", "a path (neither XDG_STATE_HOME nor HOME is set)")),
     }
 }
 
 /// Where runs have their folders (BND-3). A run must never see the state directory, so neither may contain the other.
-fn area_dir(
-    raw: &RawFile,
-    state_dir: &Path,
-    place: &Place<'_>,
-    vars: &Vars<'_>,
-    cwd: &Path,
-) -> Result<PathBuf, ConfigError> {
-    let named = raw.area_dir.as_deref().map(str::trim).filter(|t| !t.is_empty());
-    let dir = match (vars.read::<String>("ORCH_AREA_DIR", "area_dir")?, named) {
-        (Some(text), _) => under(cwd, super::paths::expand(&text, place.env, "the variable ORCH_AREA_DIR")?),
-        (None, Some(text)) => place.path(text, "area_dir")?,
-        (None, None) => {
-            // By its real path: another spelling of the state directory has the same area (RULE-10).
-            let state_dir = std::fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
-            let mut name = state_dir.file_name().unwrap_or("state".as_ref()).to_owned();
-            name.push("-area");
-            state_dir.with_file_name(name)
-        }
-    };
+fn apart(named: Option<PathBuf>, state_dir: &Path) -> Result<PathBuf, ConfigError> {
+    let dir = named.unwrap_or_else(|| {
+        // By its real path: another spelling of the state directory has the same area (RULE-10).
+        let state_dir = std::fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+        let mut name = state_dir.file_name().unwrap_or("state".as_ref()).to_owned();
+        name.push("-area");
+        state_dir.with_file_name(name)
+    });
     if dir.starts_with(state_dir) || state_dir.starts_with(&dir) {
         return Err(ConfigError::new(format!(
             "area_dir is {}, and state_dir is {}: expected two folders of which neither contains the other",
@@ -362,174 +416,33 @@ fn area_dir(
     Ok(dir)
 }
 
-fn tls(mut tls: Tls, place: &Place<'_>) -> Result<Tls, ConfigError> {
-    if !tls.ca_file.is_empty() {
-        tls.ca_file = place.path(&tls.ca_file, "tls.ca_file")?.to_string_lossy().into_owned();
-    }
-    Ok(tls)
-}
-
-fn page(mut page: PageSite, place: &Place<'_>) -> Result<PageSite, ConfigError> {
-    if !page.dir.is_empty() {
-        page.dir = place.path(&page.dir, "page.dir")?.to_string_lossy().into_owned();
-    }
-    Ok(page)
-}
-
-fn tools(mut tools: Tools, place: &Place<'_>) -> Result<Tools, ConfigError> {
-    for (name, program) in [
-        ("git", &mut tools.git),
-        ("gitleaks", &mut tools.gitleaks),
-        ("pip_audit", &mut tools.pip_audit),
-        ("cargo_audit", &mut tools.cargo_audit),
-        ("npm", &mut tools.npm),
-        ("osv_scanner", &mut tools.osv_scanner),
-    ] {
-        *program = place.program(program, &format!("tools.{name}"))?;
-    }
-    Ok(tools)
-}
-
-fn agents(raw: RawAgents, place: &Place<'_>, vars: &Vars<'_>) -> Result<Agents, ConfigError> {
-    let top = raw.effective(vars)?;
-    let mut overrides = raw.overrides.unwrap_or_default();
-    for agent in Agent::ALL {
-        for what in ["model", "effort"] {
-            let path = format!("agents.overrides.{agent}.{what}");
-            if let Some(value) = vars.read::<String>(&agent_variable(*agent, what), &path)? {
-                let own = overrides.entry(*agent).or_default();
-                if what == "model" {
-                    own.model = Some(value);
-                } else {
-                    own.effort = Some(value);
-                }
-            }
-        }
-    }
-    Ok(Agents {
-        prompts: place.path(&top.prompts, "agents.prompts")?,
-        runtime: top.runtime,
-        model: top.model,
-        effort: top.effort,
-        fallback_model: top.fallback_model,
-        timeout_s: top.timeout_s,
-        stall_s: top.stall_s,
-        stop_grace_s: top.stop_grace_s,
-        linger_s: top.linger_s,
-        run_retries: top.run_retries,
-        retry_backoff_s: top.retry_backoff_s,
-        max_diff_lines: top.max_diff_lines,
-        max_cost_usd: top.max_cost_usd,
-        overrides,
-    })
-}
-
-fn runtimes(
-    raw: Option<&BTreeMap<String, RawRuntime>>,
-    place: &Place<'_>,
-    top: &Confine,
-) -> Result<BTreeMap<String, Runtime>, ConfigError> {
-    let mut out = BTreeMap::new();
-    for (name, raw) in raw.into_iter().flatten() {
-        out.insert(name.clone(), runtime(raw, place, top, &format!("runtimes.{name}"))?);
-    }
-    if !out.contains_key("claude") {
-        out.insert("claude".into(), runtime(&RawRuntime::default(), place, top, "runtimes.claude")?);
-    }
-    Ok(out)
-}
-
-fn runtime(raw: &RawRuntime, place: &Place<'_>, top: &Confine, at: &str) -> Result<Runtime, ConfigError> {
-    let mut env = place.env(raw.env.as_ref(), at)?;
-    let kind = match raw.kind {
-        Some(kind) => kind,
-        None if raw.command.is_some() => RunnerKind::Command,
-        None if at == "runtimes.claude" || raw.program.is_some() => RunnerKind::Claude,
-        None => return Err(missing(&format!("{at}.kind"), "claude, command, codex, gemini or opencode")),
-    };
-    let of_claude = [
-        ("program", raw.program.is_some()),
-        ("permission_mode", raw.permission_mode.is_some()),
-        ("allowed_tools", raw.allowed_tools.is_some()),
-        ("sandbox", raw.sandbox.is_some()),
-        ("extra_args", raw.extra_args.is_some()),
-    ];
-    let kind = match kind {
-        RunnerKind::Claude => {
-            if raw.command.is_some() {
-                return Err(ConfigError::new(format!(
-                    "{at}.command belongs to a command runtime, and this is a claude one"
-                )));
-            }
-            const KEY: &str = "ANTHROPIC_API_KEY";
-            if raw.env.is_none() && place.env.get(KEY).is_some_and(|v| !v.is_empty()) {
-                env.insert(KEY.into(), EnvValue::Ref(SecretRef::Env(KEY.into())));
-            }
-            let tools = ["Read", "Grep", "Glob", "Edit", "Write", "Bash"].map(str::to_owned);
-            RuntimeKind::Claude {
-                program: place.program(raw.program.as_deref().unwrap_or("claude"), &format!("{at}.program"))?,
-                permission_mode: text(raw.permission_mode.as_ref()).unwrap_or_else(|| "dontAsk".into()),
-                allowed_tools: raw.allowed_tools.clone().unwrap_or_else(|| tools.to_vec()),
-                sandbox: raw.sandbox.unwrap_or(Sandbox::Auto),
-                extra_args: raw.extra_args.clone().unwrap_or_default(),
-            }
-        }
-        RunnerKind::Command => {
-            if let Some((key, _)) = of_claude.iter().find(|(_, set)| *set) {
-                return Err(ConfigError::new(format!(
-                    "{at}.{key} belongs to a claude runtime, and this is a command one"
-                )));
-            }
-            let at = format!("{at}.command");
-            let mut command = argv(raw.command.as_ref(), &at)?.ok_or_else(|| missing(&at, "[program, arguments]"))?;
-            command[0] = place.program(&command[0], &at)?;
-            RuntimeKind::Command { command }
-        }
-        RunnerKind::Codex | RunnerKind::Gemini | RunnerKind::OpenCode => {
-            RuntimeKind::Tool(cli_tool(raw, place, at, kind)?)
-        }
-    };
-    let confine = raw.confine.as_ref().map(|own| confine::inner(own, top, place, at)).transpose()?;
-    Ok(Runtime { kind, env, confine })
-}
-
-/// A preset accepts a program and further arguments, nothing else.
-fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, kind: RunnerKind) -> Result<CliTool, ConfigError> {
-    let usual = kind.as_str();
-    let foreign = [
-        ("permission_mode", raw.permission_mode.is_some()),
-        ("allowed_tools", raw.allowed_tools.is_some()),
-        ("sandbox", raw.sandbox.is_some()),
-        ("command", raw.command.is_some()),
-    ];
-    if let Some((key, _)) = foreign.iter().find(|(_, set)| *set) {
-        return Err(ConfigError::new(format!("{at}.{key} has no meaning for a {usual} runtime"))
-            .hint("it takes program, extra_args and env"));
-    }
-    Ok(CliTool {
-        kind,
-        program: place.program(raw.program.as_deref().unwrap_or(usual), &format!("{at}.program"))?,
-        extra_args: raw.extra_args.clone().unwrap_or_default(),
-    })
-}
-
 /// The environment of this process, for [`load`]; a variable that is not UTF-8 is left out.
 pub fn process_env() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
 /// The JSON Schema of the file, for editors.
-pub fn schema() -> serde_json::Value {
-    // Two types that differ only in `Raw` would become one; a test keeps them apart.
-    let schema = schemars::SchemaGenerator::default().into_root_schema_for::<RawFile>();
-    // The names of our types are not part of the public surface.
-    let text = serde_json::to_string(&schema).unwrap_or_default();
-    let text = text.replace("\"Raw", "\"").replace("/$defs/Raw", "/$defs/");
-    let mut schema: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+pub fn schema() -> Value {
+    let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<Config>().to_value();
+    shorten(&mut schema);
     if let Some(object) = schema.as_object_mut() {
         object.insert("title".into(), "orch.yaml".into());
     }
     schema
+}
+
+/// Takes out the defaults of whole sections, whose keys name theirs, and of what is absent.
+fn shorten(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("default").is_some_and(|default| default.is_null() || default.is_object()) {
+                map.shift_remove("default");
+            }
+            map.values_mut().for_each(shorten);
+        }
+        Value::Array(all) => all.iter_mut().for_each(shorten),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Reads a configuration's text as if from a folder that does not exist.

@@ -1,111 +1,54 @@
 //! Where cards and alerts go, and who may answer in a chat.
 
 use super::error::ConfigError;
-use super::parts::{Place, http, missing, text};
+use super::parts::missing;
 use super::secret::{EnvValue, SecretRef};
-use super::settings::RawNotify;
-use super::types::{CommandLine, TrackerMode};
-use super::vars::Vars;
-use crate::model::card::Locale;
-use serde::Serialize;
+use super::settings::Notify;
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
 use std::collections::BTreeMap;
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Notify {
-    pub locale: Locale,
-    /// Without any sink, the card is a file in the state directory.
-    pub telegram: Option<Telegram>,
-    pub command: Option<CommandLine>,
-    pub webhook: Option<Webhook>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Telegram {
-    pub api_base: String,
-    pub token: SecretRef,
-    pub chat_id: String,
-    /// The forum topic (`message_thread_id`); `None`: the chat itself.
-    pub topic: Option<i64>,
-    pub mode: TrackerMode,
-    /// Numbers of the users whose answers count in the chat (ORD-5); if empty, there are no buttons and nothing is
-    /// read.
-    pub deciders: Vec<i64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Webhook {
-    pub url: String,
-    /// Sent as `Authorization: Bearer`.
-    pub token: Option<SecretRef>,
-    pub timeout_s: u64,
-}
-
 /// A topic's number; zero is none.
-fn topic(number: u64) -> Result<Option<i64>, ConfigError> {
-    let known = i64::try_from(number).map_err(|_| {
-        ConfigError::new(format!("notify.telegram.topic is {number}, expected a topic's number, or 0 for none"))
-    })?;
+pub(super) fn topic<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
+    let number = u64::deserialize(from)?;
+    let known = i64::try_from(number);
+    let known =
+        known.map_err(|_| de::Error::custom(format!("is {number}, expected a topic's number, or 0 for none")))?;
     Ok(Some(known).filter(|n| *n > 0))
 }
 
 /// Accounts of the service itself, which stand for anonymous administrators, channels and forwards.
 const NOBODY: [i64; 3] = [777_000, 1_087_968_824, 136_817_688];
 
-/// Users who decide in the chat (ORD-5).
-fn deciders(users: Vec<i64>) -> Result<Vec<i64>, ConfigError> {
-    if let Some(user) = users.iter().find(|u| **u <= 0 || NOBODY.contains(u)) {
-        return Err(ConfigError::new(format!("notify.telegram.deciders has {user}, expected the number of a person"))
-            .hint("groups and channels have negative numbers; docs/connecting-telegram.md says how to find a user's number"));
+/// Numbers of the users whose answers count in the chat (ORD-5); if empty, there are no buttons and nothing is read.
+pub(super) fn deciders<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<i64>, D::Error> {
+    let users = Vec::<i64>::deserialize(from)?;
+    match users.iter().find(|user| **user <= 0 || NOBODY.contains(user)) {
+        Some(user) => Err(de::Error::custom(format!(
+            "has {user}, expected the number of a person\ngroups and channels have negative numbers; docs/connecting-telegram.md says how to find a user's number"
+        ))),
+        None => Ok(users),
     }
-    Ok(users)
 }
 
 impl Notify {
-    /// The section, checked.
-    pub(super) fn read(raw: RawNotify, place: &Place<'_>, vars: &Vars<'_>) -> Result<Self, ConfigError> {
-        let locale = raw.effective(vars)?.locale;
-        let telegram = match raw.telegram {
-            None => None,
-            Some(raw) => {
-                let top = raw.effective(vars)?;
-                let at = "notify.telegram";
-                let token = raw.token.ok_or_else(|| missing("notify.telegram.token", "{env: NAME} or {file: PATH}"))?;
-                let chat_id = text(Some(&top.chat_id.0));
-                Some(Telegram {
-                    api_base: http(&top.api_base, "notify.telegram.api_base")?,
-                    token: place.secret(&token, &format!("{at}.token"))?,
-                    chat_id: chat_id.ok_or_else(|| missing("notify.telegram.chat_id", "a chat's number or @name"))?,
-                    topic: topic(top.topic)?,
-                    mode: top.mode,
-                    deciders: deciders(raw.deciders.unwrap_or_default())?,
-                })
+    /// What every sink needs.
+    pub(super) fn sound(&mut self) -> Result<(), ConfigError> {
+        if let Some(telegram) = &mut self.telegram {
+            if telegram.token == SecretRef::default() {
+                return Err(missing("notify.telegram.token", "{env: NAME} or {file: PATH}"));
             }
-        };
-        let webhook = match raw.webhook {
-            None => None,
-            Some(raw) => {
-                let top = raw.effective(vars)?;
-                if top.timeout_s == 0 {
-                    return Err(ConfigError::new("notify.webhook.timeout_s is 0, expected 1 or more"));
-                }
-                Some(Webhook {
-                    url: http(&top.url, "notify.webhook.url")?,
-                    token: raw.token.map(|t| place.secret(&t, "notify.webhook.token")).transpose()?,
-                    timeout_s: top.timeout_s,
-                })
+            telegram.chat_id = telegram.chat_id.trim().to_owned();
+            if telegram.chat_id.is_empty() {
+                return Err(missing("notify.telegram.chat_id", "a chat's number or @name"));
             }
-        };
-        let command = match raw.command {
-            None => None,
-            Some(raw) => {
-                let mut line = place.command(&raw, 10.0, "notify.command")?;
-                if let Some(program) = line.command.first_mut() {
-                    *program = place.program(program, "notify.command")?;
-                }
-                Some(line)
+        }
+        match &self.webhook {
+            Some(webhook) if webhook.url.is_empty() => {
+                Err(missing("notify.webhook.url", "http:// or https:// and a host"))
             }
-        };
-        Ok(Self { locale, telegram, command, webhook })
+            _ => Ok(()),
+        }
     }
 
     /// Its references to secrets, each with its path and none of an `env`, which [`Notify::envs`] gives.

@@ -4,11 +4,12 @@ use super::error::ConfigError;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-/// Expands `~` at the start, `$NAME` and `${NAME}` anywhere. An unset variable is an error that names it.
-pub(super) fn expand(text: &str, env: &BTreeMap<String, String>, at: &str) -> Result<String, ConfigError> {
+/// Expands `~` at the start, `$NAME` and `${NAME}` anywhere. An unset variable is an error that names it; the message
+/// continues the name of the setting.
+pub(super) fn expand(text: &str, env: &BTreeMap<String, String>) -> Result<String, ConfigError> {
     let value = |name: &str| {
         env.get(name).filter(|v| !v.is_empty()).cloned().ok_or_else(|| {
-            ConfigError::new(format!("{at} is {text:?}, and the variable {name} is not set"))
+            ConfigError::new(format!("is {text:?}, and the variable {name} is not set"))
                 .hint("set it, or write the path out")
         })
     };
@@ -21,9 +22,7 @@ pub(super) fn expand(text: &str, env: &BTreeMap<String, String>, at: &str) -> Re
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
         let (name, tail) = if let Some(braced) = after.strip_prefix('{') {
-            braced
-                .split_once('}')
-                .ok_or_else(|| ConfigError::new(format!("{at} is {text:?}: a `${{` without its `}}`")))?
+            braced.split_once('}').ok_or_else(|| ConfigError::new(format!("is {text:?}: a `${{` without its `}}`")))?
         } else {
             let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
             after.split_at(end)
@@ -135,13 +134,13 @@ mod tests {
     #[test]
     fn home_and_variables_expand_and_an_unset_one_is_named() {
         let env = BTreeMap::from([("HOME".to_owned(), "/h".to_owned()), ("X".to_owned(), "x".to_owned())]);
-        let e = |t| expand(t, &env, "state_dir").unwrap();
+        let e = |t| expand(t, &env).unwrap();
         assert_eq!(
             (e("~/a"), e("~"), e("/$X/${X}y$"), e("a~b")),
             ("/h/a".into(), "/h".into(), "/x/xy$".into(), "a~b".into())
         );
-        assert!(expand("/$NOPE", &env, "state_dir").unwrap_err().message.contains("NOPE"));
-        assert!(expand("/${X", &env, "state_dir").is_err());
+        assert!(expand("/$NOPE", &env).unwrap_err().message.contains("NOPE"));
+        assert!(expand("/${X", &env).is_err());
         assert_eq!(under(Path::new("/c"), "../a/./b"), Path::new("/a/b"));
     }
 

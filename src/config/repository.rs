@@ -3,13 +3,16 @@
 //! precedence.
 
 use super::error::ConfigError;
-use super::raw::{RawCheck, RawCi, RawCommand, RawMerge, RawProject};
-use super::secret::EnvValue;
-use super::types::CheckWord;
+use super::layers::Layers;
+use super::parts::{CheckKeys, Within};
+use super::read::Place;
+use super::types::{Ci, CommandLine};
 use crate::model::sides::{Method, Update};
 use crate::model::text::one_line;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The file at the root of the repository.
 pub const FILE: &str = ".orch.yaml";
@@ -18,36 +21,43 @@ const MOST: usize = 64 << 10;
 
 /// A valid file.
 #[derive(Debug, Clone)]
-pub struct Repository(RawRepository);
+pub struct Repository(Layers);
 
-#[derive(Debug, Clone, Default, Deserialize)]
+/// What it may say.
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct RawRepository {
+#[allow(dead_code, reason = "read to be refused or not; the document is what is laid")]
+struct Keys {
     worktree: Worktree,
-    ci: RawCi,
+    ci: Ci,
     staging: Staging,
     merge: Merge,
-    paths: Option<Vec<String>>,
+    paths: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(dead_code, reason = "as above")]
 struct Worktree {
-    setup: Option<RawCommand>,
+    #[serde(deserialize_with = "Within::<600>::some")]
+    setup: Option<CommandLine>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(dead_code, reason = "as above")]
 struct Staging {
-    checks: Option<Vec<RawCheck>>,
-    build: Option<RawCommand>,
+    checks: Vec<CheckKeys>,
+    #[serde(deserialize_with = "Within::<900>::some")]
+    build: Option<CommandLine>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(dead_code, reason = "as above")]
 struct Merge {
-    update: Option<Update>,
-    method: Option<Method>,
+    update: Update,
+    method: Method,
 }
 
 impl Repository {
@@ -58,63 +68,46 @@ impl Repository {
             return Err(ConfigError::new(format!("{FILE} is larger than {MOST} bytes")));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| ConfigError::new(format!("{FILE} is not UTF-8")))?;
-        let empty = text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'));
-        let raw: RawRepository = if empty {
-            RawRepository::default()
-        } else {
-            crate::yaml::from_str(text).map_err(|e| named(ConfigError::of_yaml(&e.to_string(), text)))?
-        };
-        raw.literals().map_err(named)?;
-        let sql = raw.staging.checks.iter().flatten().find(|c| c.kind == Some(CheckWord::Sql));
-        if sql.is_some() {
+        let layers = Layers::of(text).map_err(named)?;
+        literals(&layers.doc, "").map_err(named)?;
+        let checks = layers.get("staging.checks").and_then(Value::as_array).into_iter().flatten();
+        if checks.into_iter().any(|check| check.get("kind").is_some_and(|kind| kind == "sql")) {
             return Err(named(ConfigError::new(
                 "staging.checks: a check of kind sql is allowed in the installation's file only",
             )));
         }
-        Ok(Self(raw))
+        let none = BTreeMap::new();
+        layers.read::<Keys>("", &Place { folder: Path::new("/"), env: &none }, text).map_err(named)?;
+        Ok(Self(layers))
     }
 
-    /// The project with the repository's values for keys that it leaves unset. `checks`: the installation has checks of
-    /// its own at the top, which take precedence.
-    pub(super) fn over(&self, project: &RawProject, checks: bool, build: bool) -> RawProject {
-        let own = self.0.clone();
-        let mut all = project.clone();
-        let worktree = all.worktree.get_or_insert_default();
-        worktree.setup = worktree.setup.take().or(own.worktree.setup);
-        let ci = all.ci.get_or_insert_default();
-        ci.required = ci.required.or(own.ci.required);
-        ci.command = ci.command.take().or(own.ci.command);
-        ci.timeout_s = ci.timeout_s.or(own.ci.timeout_s);
-        ci.env = ci.env.take().or(own.ci.env);
-        ci.contexts = ci.contexts.take().or(own.ci.contexts);
-        let staging = all.staging.get_or_insert_default();
-        staging.checks = staging.checks.take().or(own.staging.checks.filter(|_| !checks));
-        staging.build = staging.build.take().or(own.staging.build.filter(|_| !build));
-        let merge: &mut RawMerge = all.merge.get_or_insert_default();
-        merge.update = merge.update.or(own.merge.update);
-        merge.method = merge.method.or(own.merge.method);
-        all.paths = all.paths.take().or(own.paths);
-        all
+    /// Lays the file under a project of the installation's: each key that is unset there. `prefix`: the project's path,
+    /// with a dot.
+    pub(super) fn lay(&self, layers: &mut Layers, prefix: &str) {
+        for (section, value) in self.0.doc.as_object().into_iter().flatten() {
+            let at = format!("{prefix}{section}");
+            if value.is_object() {
+                layers.under(&at, value, |_, _| FILE.to_owned());
+            } else if layers.get(&at).is_none() {
+                layers.put(&at, value.clone(), FILE);
+            }
+        }
     }
 }
 
-impl RawRepository {
-    /// A reference would read or start something as the operator.
-    fn literals(&self) -> Result<(), ConfigError> {
-        let of = |command: &Option<RawCommand>| command.as_ref().and_then(|c| c.env.clone());
-        let mut all: Vec<(&str, Option<BTreeMap<String, EnvValue>>)> = vec![
-            ("worktree.setup", of(&self.worktree.setup)),
-            ("ci", self.ci.env.clone()),
-            ("staging.build", of(&self.staging.build)),
-        ];
-        all.extend(self.staging.checks.iter().flatten().map(|check| ("staging.checks", check.env.clone())));
-        let pairs = all.iter().flat_map(|(at, env)| env.iter().flatten().map(move |(name, value)| (at, name, value)));
-        match pairs.into_iter().find(|(_, _, value)| matches!(value, EnvValue::Ref(_))) {
-            Some((at, name, _)) => Err(ConfigError::new(format!(
-                "{at}.env.{name} is a reference, which would read or start something as the operator: literals only"
+/// No `env` has a reference, which would read or start something as the operator. `at`: the path so far.
+fn literals(value: &Value, at: &str) -> Result<(), ConfigError> {
+    let below = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+    match value {
+        Value::Object(map) if at.ends_with(".env") => match map.iter().find(|(_, value)| value.is_object()) {
+            Some((name, _)) => Err(ConfigError::new(format!(
+                "{at}.{name} is a reference, which would read or start something as the operator: literals only"
             ))),
             None => Ok(()),
-        }
+        },
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| literals(value, &below(key))),
+        Value::Array(all) => all.iter().try_for_each(|value| literals(value, at)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }
 

@@ -2,9 +2,11 @@
 
 use super::types::Scope;
 use crate::model::card::Locale;
+use crate::model::reading;
 use crate::model::scan::Severity;
 use serde::de::{self, Deserializer, Visitor};
 use std::fmt;
+use std::path::PathBuf;
 
 /// A value that fits on one line: in the file, in a variable, in `config show`.
 pub trait Scalar: Sized {
@@ -80,36 +82,63 @@ impl Scalar for String {
     }
 }
 
+impl Scalar for PathBuf {
+    fn expected() -> String {
+        "a path".into()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.into())
+    }
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+/// A number that is none at 0.
+impl Scalar for Option<i64> {
+    fn expected() -> String {
+        super::error::NUMBER.into()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|n| *n >= 0).map(Some)
+    }
+    fn show(&self) -> String {
+        self.unwrap_or(0).to_string()
+    }
+}
+
+/// Has no variable.
+impl Scalar for Vec<i64> {
+    fn expected() -> String {
+        "a list of numbers".into()
+    }
+    fn parse(_: &str) -> Option<Self> {
+        None
+    }
+    fn show(&self) -> String {
+        String::new()
+    }
+}
+
 /// A text that may be written as a number (`chat_id: -100123`, `memory_max: 4294967296`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, schemars::JsonSchema)]
-#[schemars(transparent)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Text(pub String);
+
+impl schemars::JsonSchema for Text {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Text".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        reading::loose_schema(generator)
+    }
+}
 
 impl<'de> de::Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
-            type Value = Text;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a number")
-            }
-            fn visit_str<E>(self, v: &str) -> Result<Text, E> {
-                Ok(Text(v.to_owned()))
-            }
-            fn visit_bool<E>(self, v: bool) -> Result<Text, E> {
-                Ok(Text(v.to_string()))
-            }
-            fn visit_i64<E>(self, v: i64) -> Result<Text, E> {
-                Ok(Text(v.to_string()))
-            }
-            fn visit_u64<E>(self, v: u64) -> Result<Text, E> {
-                Ok(Text(v.to_string()))
-            }
-            fn visit_f64<E>(self, v: f64) -> Result<Text, E> {
-                Ok(Text(v.to_string()))
-            }
-        }
-        from.deserialize_any(Any)
+        reading::loose(from).map(Self)
     }
 }
 
@@ -184,7 +213,15 @@ impl schemars::JsonSchema for Scope {
 /// `k` failures among the last `m` probes, `[k, m]`; off where absent or `k` is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
-pub struct KofM(pub [u32; 2]);
+pub struct KofM(#[serde(deserialize_with = "pair")] pub [u32; 2]);
+
+fn pair<'de, D: Deserializer<'de>>(from: D) -> Result<[u32; 2], D::Error> {
+    let pair = <[u32; 2] as de::Deserialize>::deserialize(from)?;
+    match KofM(pair).holds() {
+        true => Ok(pair),
+        false => Err(de::Error::custom(format!("is {}, expected {}", KofM(pair).show(), KofM::expected()))),
+    }
+}
 
 impl KofM {
     /// `None`: this rule is off.
@@ -213,11 +250,7 @@ macro_rules! by_word {
     ($($ty:ty),*) => {$(
         impl Scalar for $ty {
             fn expected() -> String {
-                let words: Vec<&str> = <$ty>::ALL.iter().map(|w| w.as_str()).collect();
-                match words.split_last() {
-                    Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-                    _ => words.join(""),
-                }
+                super::read::alternatives(&<$ty>::ALL.iter().map(|w| w.as_str()).collect::<Vec<_>>())
             }
             fn parse(text: &str) -> Option<Self> {
                 <$ty>::parse(&text.to_ascii_lowercase())

@@ -2,8 +2,7 @@
 
 use super::error::ConfigError;
 use super::scalar::Text;
-use super::settings::{RawSlurm, Slurm};
-use super::vars::Vars;
+use super::types::Slurm;
 use crate::model::stage::words;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -71,31 +70,6 @@ impl Slurm {
     }
 }
 
-/// The top-level section: variable, file, default.
-pub(super) fn top(raw: &RawSlurm, vars: &Vars<'_>) -> Result<Slurm, ConfigError> {
-    let section = effective(raw, vars)?;
-    sound(&section, "slurm")?;
-    Ok(section)
-}
-
-/// A project's section over the one at the top; the environment wins over both.
-pub(super) fn inner(own: Option<&RawSlurm>, top: &RawSlurm, vars: &Vars<'_>, at: &str) -> Result<Slurm, ConfigError> {
-    let Some(own) = own else { return effective(top, vars) };
-    if own.work_dir.is_some() {
-        return Err(ConfigError::new(format!("{at}.slurm.work_dir is set: there is one work_dir for all projects"))
-            .hint("move it to slurm.work_dir at the top"));
-    }
-    let section = effective(&own.clone().over(top.clone()), vars)?;
-    sound(&section, &format!("{at}.slurm"))?;
-    Ok(section)
-}
-
-fn effective(raw: &RawSlurm, vars: &Vars<'_>) -> Result<Slurm, ConfigError> {
-    let mut section = raw.effective(vars)?;
-    section.per_kind = raw.per_kind.clone().unwrap_or_default();
-    Ok(section)
-}
-
 /// What srun gets of `orch` itself; named twice, the second would win.
 const OWN: [&str; 18] = [
     "--job-name",
@@ -118,7 +92,8 @@ const OWN: [&str; 18] = [
     "--signal",
 ];
 
-fn sound(section: &Slurm, at: &str) -> Result<(), ConfigError> {
+/// What srun can take, at the top and for each kind of job. `at`: the section's path.
+pub(super) fn sound(section: &Slurm, at: &str) -> Result<(), ConfigError> {
     one(section, at)?;
     for kind in section.per_kind.keys() {
         one(&section.of(*kind), &format!("{at}.per_kind.{kind}"))?;

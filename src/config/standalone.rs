@@ -2,14 +2,15 @@
 
 use super::confine;
 use super::error::ConfigError;
-use super::parts::{Place, allowances};
-use super::settings::{Confine, PostDeploy, RawConfine, RawStaging, Setting, Staging};
+use super::layers::Layers;
+use super::load::schema;
+use super::read::Place;
+use super::types::{Confine, PostDeploy, Staging};
 use super::vars::Vars;
 use crate::model::confine::{Mode, Policy};
 use crate::model::probe::CheckSpec;
 use crate::model::staging::Allowance;
 use crate::model::watch::WatchPolicy;
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -24,43 +25,50 @@ pub struct StagingSetup {
     pub confine: Policy,
 }
 
-#[derive(Deserialize)]
-struct RawFile {
-    staging: Option<RawStaging>,
-    confine: Option<RawConfine>,
-}
-
-/// The variable of `confine.mode`.
-const MODE: &str = "ORCH_CONFINE_MODE";
-
 /// Reads a `--checks` file. `folder`: base of a relative `database`. `var`: the environment, which takes precedence.
 pub fn staging(text: &str, folder: &Path, var: &dyn Fn(&str) -> Option<String>) -> Result<StagingSetup, ConfigError> {
-    let file: RawFile = crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string(), text))?;
-    let raw = file.staging.ok_or_else(|| ConfigError::new("it has no section `staging:`; name the checks under it"))?;
-    let mut env = chosen(&Staging::settings(), var);
-    env.extend(chosen(&Confine::settings(), var));
+    let mut layers = Layers::of(text)?;
+    if layers.get("staging").is_none() {
+        return Err(ConfigError::new("it has no section `staging:`; name the checks under it"));
+    }
+    known(&layers)?;
+    let ours = |path: &str| path.starts_with("staging.") || path.starts_with("confine.");
+    let settings = super::settings::settings().into_iter().filter(|setting| ours(&setting.path));
+    let mut env: BTreeMap<String, String> =
+        settings.filter_map(|s| Some((s.variable.clone(), var(&s.variable)?))).collect();
     env.extend(var("HOME").map(|h| ("HOME".to_owned(), h)));
-    let section = raw.effective(&Vars::new(&env))?;
+    layers.variables(&Vars::new(&env))?;
     let place = Place { folder, env: &env };
-    let held = file.confine.unwrap_or_default();
-    let mut confine = confine::top(&held, &Vars::new(&env), &place)?;
-    if held.mode.is_none() && var(MODE).is_none_or(|v| v.trim().is_empty()) {
+    let section: Staging = layers.read("staging", &place, text)?.unwrap_or_default();
+    let mut confine: Confine = layers.read("confine", &place, text)?.unwrap_or_default();
+    confine::top(&confine)?;
+    if layers.get("confine.mode").is_none() {
         confine.mode = Mode::Auto;
     }
-    let checks = place.checks(raw.checks.as_deref().unwrap_or_default(), "staging.checks")?;
-    let specs = checks.iter().map(|c| c.spec().map_err(|e| ConfigError::new(format!("check {}: {e}", c.id()))));
+    let specs = section.checks.iter().map(|c| c.spec().map_err(|e| ConfigError::new(format!("check {}: {e}", c.id()))));
     Ok(StagingSetup {
         enabled: section.enabled,
         tolerance: section.infra_tolerance_enabled,
         checks: specs.collect::<Result<_, _>>()?,
-        allowed: allowances(raw.sandbox_infra.as_deref().unwrap_or_default(), "sandbox_infra")?,
+        allowed: section.sandbox_infra,
         confine: confine.policy(),
     })
 }
 
-/// The values of some settings' variables.
-fn chosen(settings: &[Setting], var: &dyn Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
-    settings.iter().filter_map(|s| Some((s.variable.clone(), var(&s.variable)?))).collect()
+/// The file may be a whole configuration, but a misspelt section in it is none.
+fn known(layers: &Layers) -> Result<(), ConfigError> {
+    let schema = schema();
+    let sections: Vec<&str> =
+        schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    let keys = layers.doc.as_object().into_iter().flatten().map(|(key, _)| key);
+    match keys.into_iter().find(|key| !sections.contains(&key.as_str())) {
+        Some(key) => {
+            let near = crate::model::text::nearest(key, sections.iter().copied());
+            let error = ConfigError::new(format!("unknown field `{key}`, expected a section of orch.yaml"));
+            Err(near.map_or(error.clone(), |word| error.hint(format!("did you mean `{word}`?"))))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The policy of a stand-alone watch of `count` probes. A window smaller than the threshold could never be DEGRADED, so
@@ -81,6 +89,9 @@ pub fn watch(count: u64, section: &PostDeploy) -> WatchPolicy {
 mod tests {
     use super::*;
     use crate::model::probe::CheckKind;
+
+    /// The variable of `confine.mode`.
+    const MODE: &str = "ORCH_CONFINE_MODE";
 
     fn read(text: &str) -> Result<StagingSetup, ConfigError> {
         staging(text, Path::new("/f"), &|_| None)
@@ -114,10 +125,11 @@ staging:
         for (text, part) in [
             ("projects: []", "no section"),
             ("staging: {chekcs: []}", "chekcs"),
+            ("{staging: {checks: []}, confin: {mode: off}}", "confin"),
             ("staging: {checks: [{id: S1, kind: ftp}]}", "ftp"),
-            ("staging: {checks: [{id: S1, kind: http}]}", "needs `url`"),
+            ("staging: {checks: [{id: S1, kind: http}]}", "url is missing"),
             ("staging: {checks: [{id: S1, kind: http, url: 'x'}]}", "expected http://"),
-            ("staging: {checks: [{id: S1, kind: tcp, address: 'a:1', url: 'x'}]}", "belongs to a http check"),
+            ("staging: {checks: [{id: S1, kind: tcp, address: 'a:1', url: 'x'}]}", "is a key of kind http"),
             ("staging: {checks: [{id: S1, kind: tcp, address: 'a:1', timeout_s: -1}]}", "timeout_s"),
             ("staging: {checks: [{id: S1, kind: tcp, address: 'a:1'}, {id: S1, kind: tcp, address: 'a:1'}]}", "twice"),
             ("staging: {checks: [{id: 'a b', kind: tcp, address: 'a:1'}]}", "a b"),
@@ -140,8 +152,7 @@ staging:
         let (bare, strict) = ("staging: {checks: []}", "{staging: {checks: []}, confine: {mode: required}}");
         assert_eq!((mode(bare, None), mode(bare, Some(""))), (Mode::Auto, Mode::Auto));
         assert_eq!((mode(strict, None), mode(bare, Some("off"))), (Mode::Required, Mode::Off));
-        let known = crate::config::settings::Confine::settings();
-        assert!(known.iter().any(|s| s.variable == MODE));
+        assert!(crate::config::settings().iter().any(|s| s.variable == MODE));
     }
 
     #[test]

@@ -475,7 +475,6 @@ fn bnd_3_builds_have_bounds_protected_scripts_and_readable_secrets() {
     assert!(with("deploy: {command: [./d], build: {command: []}}").is_err());
 }
 
-/// `docs/configuration.md` and the example of the units: rewritten with `ORCH_BLESS=1`.
 #[test]
 fn presets_know_a_program_and_further_arguments_and_nothing_else() {
     let with =
@@ -488,6 +487,7 @@ fn presets_know_a_program_and_further_arguments_and_nothing_else() {
     }
 }
 
+/// `docs/configuration.md` and the example of the units: rewritten with `ORCH_BLESS=1`.
 #[test]
 fn generated_files_are_fresh() {
     for (file, text) in
@@ -521,14 +521,4 @@ proptest! {
         let at = (0..=at.min(SAMPLE.len())).rev().find(|n| SAMPLE.is_char_boundary(*n)).unwrap();
         let _ = read(&format!("{}{with}{}", &SAMPLE[..at], &SAMPLE[at..]));
     }
-}
-
-/// The schema names types without their `Raw`: two that differ only in it would become one, as `staging.sandbox` was
-/// once the sandbox of a runtime.
-#[test]
-fn no_two_types_share_a_name_in_the_schema() {
-    let schema = schemars::SchemaGenerator::default().into_root_schema_for::<super::raw::RawFile>().to_value();
-    let names: Vec<&str> = schema["$defs"].as_object().unwrap().keys().map(String::as_str).collect();
-    let short: std::collections::BTreeSet<&str> = names.iter().map(|n| n.strip_prefix("Raw").unwrap_or(n)).collect();
-    assert_eq!(short.len(), names.len(), "{names:?}");
 }

@@ -1,26 +1,28 @@
 //! The effective configuration: defaulted, merged (project over top, environment over both, self-hosting rules over
 //! all) and checked. Fields have the names of the file's keys (CFG-1).
 
-pub use super::notify::{Notify, Telegram, Webhook};
-use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
+use super::parts::{ErrorKeys, RevisionKeys, seconds, within};
+pub use super::project::{Author, Ci, Deploy, Git, Merge, Project, Worktree};
+use super::secret::{EnvValue, SecretError, resolve_env};
 pub use super::settings::{
-    Audit, AutoLabel, BaseChecks, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates, Github,
-    ImageFreshness, Limits, MergeLease, PageSite, Plane, PostDeploy, Prune, Reaper, Reconcile, Security, SerialGate,
-    Slurm, Staging, Stop, Tls, Tools,
+    Agents, Audit, AutoLabel, BaseChecks, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates,
+    Github, ImageFreshness, Limits, MergeLease, Notify, PageSite, Plane, PostDeploy, Prune, Reaper, Reconcile,
+    Security, SerialGate, Slurm, Staging, Stop, Telegram, Tls, Tools, Top, Webhook,
 };
-use crate::model::ci::Accepted;
 pub use crate::model::outcome::RuntimeKind as RunnerKind;
 use crate::model::probe::{CheckSpec, CommandSpec, ErrorSpec, HealthSpec, RevisionSpec};
-use crate::model::sides::{Board, Forge, Method, Update, Via};
-use crate::model::stage::{Agent, Stage, words};
+use crate::model::reading::{self, schema_of};
+use crate::model::stage::words;
 pub use crate::model::staging::Allowance;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 words! {
     /// How a supervisor is started (RUN-4).
-    ExecutorKind { Auto = "auto", Systemd = "systemd", Detach = "detach", Slurm = "slurm" }
+    #[derive(Default)]
+    ExecutorKind { #[default] Auto = "auto", Systemd = "systemd", Detach = "detach", Slurm = "slurm" }
 }
 words! {
     /// The live card (`notify.telegram.mode`).
@@ -32,20 +34,32 @@ words! {
 }
 words! {
     /// What the queries of an error source give: counters that only grow, or what happened in a window of their own.
-    Reading { Counter = "counter", Window = "window" }
+    #[derive(Default)]
+    Reading {
+        #[default]
+        Counter = "counter",
+        Window = "window",
+    }
 }
 words! {
     /// Where `orch`'s own artefacts stay after done (RULE-1); `none`: the work item's documents don't land either (ORD-6).
-    ArtefactsAfterMerge { State = "state", Branch = "branch", None = "none" }
+    #[derive(Default)]
+    ArtefactsAfterMerge {
+        #[default]
+        State = "state",
+        Branch = "branch",
+        None = "none",
+    }
 }
 words! {
     /// The claude runtime's sandbox.
-    Sandbox { Auto = "auto", Required = "required", Off = "off" }
-}
-
-words! {
-    /// The kind of a staging check.
-    CheckWord { Http = "http", Command = "command", Tcp = "tcp", Sql = "sql" }
+    #[derive(Default)]
+    Sandbox {
+        #[default]
+        Auto = "auto",
+        Required = "required",
+        Off = "off",
+    }
 }
 
 words! {
@@ -53,53 +67,82 @@ words! {
     CheckPlace { Host = "host" }
 }
 
-/// All settings that a step works with.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The configuration of `orch`: all settings that a step works with.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The file that was read.
+    #[serde(skip_deserializing)]
+    #[schemars(skip)]
     pub file: PathBuf,
+    /// Where database, mirrors, worktrees and sentinels are; default: `$XDG_STATE_HOME/orch`, `~/.local/state/orch`
     pub state_dir: PathBuf,
-    /// The area of runs (BND-3); neither inside `state_dir` nor around it.
+    /// Where the checkouts, homes and temporary folders of runs are; outside `state_dir`, which no run may read; default: `state_dir` with `-area` appended
     pub area_dir: PathBuf,
-    /// The top-level section; [`Config::confinement`] says what confines a run.
+    /// How agents and the branch's code are confined; also in a project and in a runtime, which may only make it stricter
     pub confine: Confine,
+    /// How supervisors are started
     pub executor: ExecutorKind,
+    /// Limits of each job's unit (systemd executor only)
     pub executor_limits: ExecutorLimits,
-    /// The section at the top; for a project use `project.slurm`.
+    /// Where `executor: slurm` runs agents and the branch's code; also in a project, whose keys win
     pub slurm: Slurm,
+    /// The programs used: names or paths
     pub tools: Tools,
+    /// Whom to trust on the network
     pub tls: Tls,
-    /// In the order of the file; keys, repositories and remotes are all different.
+    /// The repositories worked on; keys, repositories and remotes are all different
     pub projects: Vec<Project>,
+    /// The card and the alerts; absent: the card is written to `cards/<KEY>.txt` in the state directory
     pub notify: Notify,
+    /// How agents are run
     pub agents: Agents,
-    /// Always contains `claude`.
+    /// The programs that play agents, by name; `claude` is always there
     pub runtimes: BTreeMap<String, Runtime>,
+    /// Claims wait while the state directory's disk has less free space, in MiB
+    #[serde(default = "free")]
     pub min_free_mb: u64,
+    /// What may run at once and cost
     pub limits: Limits,
+    /// Gates that stay undecided
     pub gates: Gates,
+    /// Effects that are refused
     pub effects: Effects,
+    /// What ended tasks left on this machine
     pub prune: Prune,
+    /// The base before an agent starts
     pub base: BaseChecks,
-    /// `dir` is absolute, or empty.
+    /// The static site
     pub page: PageSite,
+    /// Stopping a task
     pub stop: Stop,
+    /// The reaper, which settles jobs
     pub reaper: Reaper,
+    /// The merge lease
     pub merge_lease: MergeLease,
+    /// One task after the other
     pub serial_gate: SerialGate,
+    /// Tasks that wait for others (blocked-by)
     pub dependencies: Dependencies,
+    /// Labels that replace a person's answer
     pub auto_label: AutoLabel,
+    /// The audit table
     pub audit: Audit,
+    /// Every Plane board
     pub plane: Plane,
+    /// Every GitHub board and forge
     pub github: Github,
+    /// Reconciling with the boards
     pub reconcile: Reconcile,
+    /// Front matter of artefacts
     pub frontmatter: Frontmatter,
-    /// The top section; for a project use `project.security`.
+    /// The security gate; also in a project, whose keys win
     pub security: Security,
-    /// The top section; for a project use `project.staging`.
+    /// Staging checks; also in a project, whose keys win
     pub staging: Staging,
+    /// The freshness sub-gate
     pub image_freshness: ImageFreshness,
-    /// The top section; for a project use `project.post_deploy`.
+    /// The watch after a deploy; also in a project, whose keys win
     pub post_deploy: PostDeploy,
     /// Unusual settings that are not errors; shown by `doctor` and `config check`.
     #[serde(skip)]
@@ -108,104 +151,8 @@ pub struct Config {
     pub(super) origin: super::show::Origin,
 }
 
-/// One repository with its board, forge and pipeline.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Project {
-    /// Prefix of work-item keys.
-    pub key: String,
-    /// Name used in scopes, sentinels and logs; one safe path element.
-    pub repo: String,
-    pub self_hosting: bool,
-    /// Whether `.orch.yaml` of its default branch counts.
-    pub repository_config: bool,
-    /// Why that file is invalid; nothing of the project starts.
-    #[serde(skip)]
-    pub fault: Option<String>,
-    /// Globs; empty: the whole repository (ORD-3).
-    pub paths: Vec<String>,
-    /// At least as strict as the section at the top.
-    pub confine: Confine,
-    /// Where `executor: slurm` runs its agents and its branch's code.
-    pub slurm: Slurm,
-    /// The stages in use, in the table's order; always includes `development` and `deploy`.
-    pub stages: Vec<Stage>,
-    pub git: Git,
-    pub board: Board,
-    pub forge: Forge,
-    pub worktree: Worktree,
-    pub ci: Ci,
-    pub merge: Merge,
-    pub security: Security,
-    pub staging: Staging,
-    pub deploy: Deploy,
-    /// `action` of a self-hosting project is always `alert_only`.
-    pub post_deploy: PostDeploy,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Git {
-    /// URL or absolute path, without a credential.
-    pub remote: String,
-    /// `None`: the remote's HEAD.
-    pub default_branch: Option<String>,
-    pub branch_prefix: String,
-    pub author: Author,
-    pub credential: Option<SecretRef>,
-    /// Globs, including the scripts that commands name (RULE-23).
-    pub protected_paths: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Author {
-    pub name: String,
-    pub email: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Worktree {
-    /// Run once in a new worktree.
-    pub setup: Option<CommandLine>,
-    /// Files of the operator's machine, copied into a new worktree under the same name; absolute.
-    pub copy: Vec<PathBuf>,
-    /// A larger history is not copied into each worktree but read from a store (BND-3); in MiB.
-    pub copy_max_mb: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Ci {
-    /// On a remote forge: wait for statuses. Without `command` on the local forge, CI is not applicable.
-    pub required: bool,
-    /// Local forge.
-    pub command: Option<Vec<String>>,
-    pub timeout_s: u64,
-    pub env: BTreeMap<String, EnvValue>,
-    /// Remote forge: the names of the statuses that must be green.
-    pub contexts: Vec<String>,
-    /// Check results that pass in addition to success.
-    pub accept: Vec<Accepted>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Merge {
-    pub update: Update,
-    pub method: Method,
-    pub via: Via,
-    /// Whether a branch is deleted on the remote once it has landed and its task is done (ORD-6).
-    pub delete_branch: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Deploy {
-    /// Always true for a self-hosting project.
-    pub confirm: bool,
-    /// `None`: the merge is the deploy.
-    pub command: Option<Vec<String>>,
-    pub timeout_s: u64,
-    pub env: BTreeMap<String, EnvValue>,
-    /// Builds, confined and before anything lands, what `command` deploys (BND-3); `None`: it gets a checkout of the
-    /// landed code.
-    pub build: Option<CommandLine>,
-    pub artefacts_after_merge: ArtefactsAfterMerge,
+fn free() -> u64 {
+    Top::default().min_free_mb
 }
 
 /// A configured command: argv, time limit, own environment.
@@ -267,13 +214,15 @@ impl Check {
     }
 }
 
-/// How to ask for a running revision.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
+/// How to ask for a running revision: a command, or a URL.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, from = "RevisionKeys")]
 pub enum Revision {
     Url { url: String, field: Option<String>, timeout_s: f64 },
     Command(CommandLine),
 }
+
+schema_of! { Revision = RevisionKeys, Errors = ErrorKeys, Runtime = super::runtimes::RuntimeKeys }
 
 impl Revision {
     /// The form for the probe adapter.
@@ -290,8 +239,8 @@ impl Revision {
 }
 
 /// Where the watch's 5xx share comes from.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", from = "ErrorKeys")]
 pub enum Errors {
     /// The answers of the health URLs themselves.
     #[default]
@@ -324,14 +273,22 @@ impl Errors {
 }
 
 /// One health URL of the watch.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Health {
+    /// What is probed
+    #[serde(deserialize_with = "reading::http")]
     pub url: String,
-    /// `None`: any 2xx.
+    /// The status of a good answer; absent: any 2xx
     pub expect_status: Option<u16>,
+    /// A text the body must hold; empty: none
+    #[serde(default)]
     pub expect_body: String,
-    /// 0: no limit.
+    /// Longest answer in milliseconds; 0: no limit
+    #[serde(default)]
     pub max_latency_ms: u64,
+    /// Longest wait in seconds
+    #[serde(default = "within::<5>", deserialize_with = "seconds")]
     pub timeout_s: f64,
 }
 
@@ -346,26 +303,6 @@ impl Health {
             timeout_ms: (self.timeout_s * 1000.0).ceil() as u64,
         }
     }
-}
-
-/// The `agents` section; [`Config::agent`] gives the settings of one agent.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Agents {
-    /// Folder with the six files, absolute; a file may be missing.
-    pub prompts: PathBuf,
-    pub runtime: String,
-    pub model: String,
-    pub effort: String,
-    pub fallback_model: String,
-    pub timeout_s: u64,
-    pub stall_s: u64,
-    pub stop_grace_s: u64,
-    pub linger_s: u64,
-    pub run_retries: u32,
-    pub retry_backoff_s: u64,
-    pub max_diff_lines: u64,
-    pub max_cost_usd: f64,
-    pub overrides: BTreeMap<Agent, AgentOverride>,
 }
 
 /// What one agent has otherwise than the rest; the environment's per-agent variables are in it.
@@ -422,7 +359,8 @@ pub struct AgentSettings {
 }
 
 /// The program that runs an agent.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "super::runtimes::RuntimeKeys")]
 pub struct Runtime {
     #[serde(flatten)]
     pub kind: RuntimeKind,

@@ -1,10 +1,9 @@
 //! The environment as a source of settings (CFG-2).
 
 use super::error::ConfigError;
-use super::scalar::Scalar;
-use super::settings::variable;
+use super::settings::Setting;
 use crate::model::text::nearest;
-use std::cell::RefCell;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Variables that `orch` sets for the children of a run. None is a setting, and none is the operator's if a step is
@@ -31,11 +30,10 @@ const OURS: &str = "ORCH_";
 /// Options of the command line, which are not settings either.
 const OPTIONS: [&str; 5] = ["ORCH_CONFIG", "ORCH_STATE_DIR", "ORCH_LOG", "ORCH_LOG_FORMAT", "ORCH_TOOLS_CACHE"];
 
-/// The variables of one load, recording which ones gave a value.
+/// The variables of one load.
 #[derive(Debug)]
 pub struct Vars<'a> {
     env: &'a BTreeMap<String, String>,
-    used: RefCell<BTreeMap<String, String>>,
     /// Whether any of them may be a setting's: mostly none is, and no name has to be made up to look for it.
     any: bool,
 }
@@ -45,15 +43,22 @@ impl<'a> Vars<'a> {
         let other = |name: &String| {
             name.starts_with(OURS) && !OPTIONS.contains(&name.as_str()) && !OF_A_RUN.contains(&name.as_str())
         };
-        Self { env, used: RefCell::default(), any: env.keys().any(other) }
+        Self { env, any: env.keys().any(other) }
     }
 
-    /// As [`Self::read`], for a setting of the table; `named`: the variable where it is not named after the path.
-    pub(super) fn setting<T: Scalar>(&self, path: &str, named: &str) -> Result<Option<T>, ConfigError> {
-        if !self.any && (named.is_empty() || named.starts_with(OURS)) {
-            return Ok(None);
-        }
-        self.read(&variable(path, named), path)
+    /// Whether any variable may be a setting's.
+    pub(super) fn any(&self) -> bool {
+        self.any
+    }
+
+    /// A setting's value from its variable, as one of the document. An invalid text is an error that names the variable.
+    pub(super) fn value(&self, of: &Setting, read: fn(&str) -> Option<Value>) -> Result<Option<Value>, ConfigError> {
+        let Some(text) = self.text(&of.variable) else { return Ok(None) };
+        let refused = || {
+            ConfigError::new(format!("the variable {} is {text:?}, expected {}", of.variable, of.expected))
+                .hint(format!("correct or unset it; the key in the file is {}", of.path))
+        };
+        read(text).map(Some).ok_or_else(refused)
     }
 
     /// A variable's text; empty counts as unset.
@@ -61,28 +66,9 @@ impl<'a> Vars<'a> {
         self.env.get(name).map(|t| t.trim()).filter(|t| !t.is_empty())
     }
 
-    /// A variable's value for the setting at `path`. An invalid text is an error that names the variable.
-    pub(super) fn read<T: Scalar>(&self, name: &str, path: &str) -> Result<Option<T>, ConfigError> {
-        let Some(text) = self.text(name) else { return Ok(None) };
-        let value = T::parse(text).ok_or_else(|| {
-            ConfigError::new(format!("the variable {name} is {text:?}, expected {}", T::expected()))
-                .hint(format!("correct or unset it; the key in the file is {path}"))
-        })?;
-        self.used.borrow_mut().insert(path.to_owned(), name.to_owned());
-        Ok(Some(value))
-    }
-
-    /// Path → variable of every setting that the environment gave.
-    pub(super) fn used(self) -> BTreeMap<String, String> {
-        self.used.into_inner()
-    }
-
     /// One warning for each `ORCH_…` that is none of `settings`, which are asked for only where one may be none.
     pub(super) fn unknown(&self, settings: impl FnOnce() -> Vec<String>) -> Vec<String> {
-        let used = self.used.borrow();
-        let is_clear = |name: &str| {
-            OPTIONS.contains(&name) || OF_A_RUN.contains(&name) || used.values().any(|variable| variable == name)
-        };
+        let is_clear = |name: &str| OPTIONS.contains(&name) || OF_A_RUN.contains(&name);
         let open: Vec<&String> = self.env.keys().filter(|n| n.starts_with("ORCH_") && !is_clear(n)).collect();
         if open.is_empty() {
             return Vec::new();

@@ -1,7 +1,7 @@
 //! How often a cause that spends no attempt may restart a run, or defer one (RULE-48). Counted per cause on the job
 //! rows of one visit to a stage. `orch retry` begins a new visit, which clears every count.
 
-use super::gates::back_off;
+use super::back_off::back_off;
 use crate::model::report::Rule;
 use crate::model::task::{Cause, Job, MOST_PUT_OFF_MS};
 

@@ -1,7 +1,7 @@
 //! What the forge waits for before it merges (GH-1, rule `forge`): how long until it is asked again, and what holds the
 //! task meanwhile. The release stays: nothing was done, and nothing has to be decided again.
 
-use super::gates::back_off;
+use super::back_off::back_off;
 use crate::model::landing::{Awaited, Awaits};
 use crate::model::view::TaskView;
 

@@ -5,10 +5,11 @@
 use crate::decide::changes::has_landed;
 use crate::model::change::Budget;
 use crate::model::decision::Decision;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Finding;
 use crate::model::refusal::Asked;
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Task, Waiting};
+use crate::model::task::{Deploy, DeployState, Evidence, Task, Waiting};
 use crate::model::view::TaskView;
 use crate::model::window::Window;
 use crate::model::withdrawal::Withdrawal;

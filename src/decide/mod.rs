@@ -3,6 +3,7 @@
 pub mod advice;
 pub mod again;
 pub mod awaits;
+pub mod back_off;
 pub mod base;
 pub mod board;
 pub mod caller;

@@ -1,6 +1,6 @@
 //! How an effect that the forge or the remote refuses is retried, and when that ends (ORD-1, RULE-45).
 
-use super::gates::back_off;
+use super::back_off::back_off;
 use crate::model::change::Change;
 use crate::model::decision::Procedure;
 use crate::model::policy::EffectBounds;

@@ -2,6 +2,7 @@
 //! decision under the task's revision counter.
 
 use super::again::rule;
+use super::back_off::back_off;
 use super::gates::{self, Facts, ci_green, deploy_status};
 use crate::model::change::Budget;
 use crate::model::decision::{Answer, Decision, Need, Procedure};
@@ -59,7 +60,7 @@ fn terminal(view: &TaskView) -> Decision {
             view.ended.iter().filter(|j| j.kind == JobKind::PostDeployMonitor && j.status == JobStatus::Failed);
         let wait = match i64::try_from(failed.count()).unwrap_or(i64::MAX) {
             0 => 0,
-            n => view.now.wall_ms + gates::back_off(5000, n, task.id.0),
+            n => view.now.wall_ms + back_off(5000, n, task.id.0),
         };
         return Decision::Enqueue(NewJob { available_at: wait, ..NewJob::now(JobKind::PostDeployMonitor) });
     }

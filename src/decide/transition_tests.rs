@@ -1,11 +1,11 @@
 use super::*;
 use crate::decide::gates::testing::{self, policy, row, sha, view};
 use crate::model::deploy::{DeployEnd, DeployResult};
-use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::evidence::{Carry, EvidenceDetail, EvidenceVerdict};
 use crate::model::finding::Origin;
 use crate::model::inputs::Input;
 use crate::model::stage::Agent;
-use crate::model::task::{Actor, Deploy, DeployState, EvidenceVerdict, Job, Waiting};
+use crate::model::task::{Actor, Deploy, DeployState, Job, Waiting};
 
 fn failed(n: i64, spent: bool) -> Job {
     Job {

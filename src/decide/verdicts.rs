@@ -3,9 +3,9 @@
 
 use super::gates::verdict::{Reading, Verdict};
 use crate::model::deploy::{DeployEnd, DeployStatus};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::scan::{Audit, ScanReason, ScanReport};
 use crate::model::staging::StagingStatus;
-use crate::model::task::EvidenceVerdict;
 
 /// Of the staging checks. `found`: their fold; `because`: what failed; `waived`: checks that were waived.
 pub fn staging(

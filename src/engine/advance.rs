@@ -1,8 +1,10 @@
 //! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
 
-use super::refused::{self, Refused};
+use super::errors::Refused;
+use super::refused;
 use super::steps::Ran;
 use super::{Ctx, apply, labels, landing, pulls, steps};
+use crate::adapters::store::StoreError;
 use crate::decide::transition::decide;
 use crate::model::decision::{Decision, Procedure};
 use crate::model::ids::TaskId;
@@ -27,13 +29,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         let driven = match ctx.store.write(|tx| apply::drive(tx, id, &policy, &now, auto)) {
             Ok(driven) => driven,
             // Another process moved it and decides what it does next.
-            Err(crate::adapters::store::StoreError::Lost) => {
-                return Ok(Decision::Hold {
-                    rule: Rule::Running,
-                    why: "another step moved the task meanwhile".to_owned(),
-                    until: None,
-                });
-            }
+            Err(StoreError::Lost) => return Ok(hold(Rule::Running, "another step moved the task meanwhile")),
             Err(e) => return Err(e.into()),
         };
         if !driven.actions.is_empty() {
@@ -50,9 +46,8 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         let Decision::Procedure(procedure) = driven.last else { return Ok(driven.last) };
         let row = ctx.task(id)?;
         if before == Some((procedure, row.revision)) {
-            let why = format!("{procedure} has yet to be repeated");
-            let again = Decision::Hold { rule: Rule::Gate, why, until: None };
-            return Ok(if ctx.dry { driven.last } else { again });
+            let again = format!("{procedure} has yet to be repeated");
+            return Ok(if ctx.dry { driven.last } else { hold(Rule::Gate, &again) });
         }
         before = Some((procedure, row.revision));
         let done = steps::run(ctx, id, procedure);
@@ -79,7 +74,11 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             }
         }
     }
-    Ok(Decision::Hold { rule: Rule::Gate, why: "the step has reached its limit of actions".to_owned(), until: None })
+    Ok(hold(Rule::Gate, "the step has reached its limit of actions"))
+}
+
+fn hold(rule: Rule, why: &str) -> Decision {
+    Decision::Hold { rule, why: why.to_owned(), until: None }
 }
 
 /// Whether the next decision moves the task or starts an agent (RULE-31).

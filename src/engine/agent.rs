@@ -4,16 +4,16 @@
 use super::area::{AreaKind, Folders};
 use super::confine::{Further, Hold};
 use super::left::Begin;
-use super::operator::task_env;
+use super::run_env::{MARK, child_env};
+use super::run_files::{tail, write_private};
 use super::settle::{End, Settlement};
-use super::supervise::MARK;
+use super::site::Site;
 use super::{Ctx, base, cache, cluster, confine, finalize, left, projects, runtimes, session, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
-use crate::adapters::environment::Policy;
 use crate::adapters::git::{CheckoutPlan, files::remove};
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Runtime, Session};
 use crate::adapters::store::{RunExit, StoreError};
-use crate::config::{AgentSettings, Project, SlurmKind};
+use crate::config::{Project, SlurmKind};
 use crate::decide::run_end;
 use crate::model::agent_prompt::AgentPrompt;
 use crate::model::artefact;
@@ -21,7 +21,7 @@ use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::redact;
 use crate::model::stage::{Agent, Stage};
-use crate::model::task::{Run, RunState, Task};
+use crate::model::task::{Run, RunState};
 use crate::model::time::Stamp;
 use crate::render::prompt::{PromptArtefact, PromptData, prompt};
 use anyhow::{Context, Result};
@@ -62,17 +62,6 @@ pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Opti
         }
     };
     finalize::run(ctx, &site, &run, fence)
-}
-
-/// Everything that one agent's run needs.
-pub(super) struct Site {
-    pub(super) settings: AgentSettings,
-    pub(super) folders: Folders,
-    pub(super) prompt: AgentPrompt,
-    pub(super) dir: PathBuf,
-    pub(super) agent: Agent,
-    pub(super) project: Project,
-    pub(super) ground: base::Ground,
 }
 
 enum Played {
@@ -250,28 +239,6 @@ fn end_earlier(ctx: &mut Ctx, run: &Run, site: &Site) -> Result<()> {
     runs.retain(|r| r.agent.is_some() && r.id != run.id);
     cluster::end(ctx, &runs)?;
     Ok(tree::end(ctx, &runs, &[], site.settings.stop_grace_s)?)
-}
-
-/// The variables for a check of a repository's base: those of a task's run, without the task (ORD-1).
-pub fn base_env(repo: &str, revision: &str, folders: &Folders) -> Vec<(OsString, OsString)> {
-    let mut env = plain_env(folders);
-    for (name, value) in [("ORCH_TASK", ""), ("ORCH_STAGE", "base"), ("ORCH_REPO", repo), ("ORCH_REVISION", revision)] {
-        env.push((name.into(), value.into()));
-    }
-    env
-}
-
-fn plain_env(folders: &Folders) -> Vec<(OsString, OsString)> {
-    let mut env = Policy::Run.env();
-    env.extend(folders.env());
-    env
-}
-
-/// The variables every child gets (CFG-1), and nothing else.
-pub fn child_env(task: &Task, stage: &str, revision: &str, folders: &Folders) -> Vec<(OsString, OsString)> {
-    let mut env = plain_env(folders);
-    env.extend(task_env(task, stage, revision).into_iter().map(|(name, value)| (name.into(), value.into())));
-    env
 }
 
 fn execute(
@@ -521,36 +488,6 @@ fn trusted_rules(site: &Site, folder: &Path) -> Result<Option<PathBuf>> {
     let path = folder.join("rules.md");
     write_private(&path, &bytes)?;
     Ok(Some(path))
-}
-
-/// Writes a file that only its owner reads.
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("writing {}", path.display()))?;
-    file.write_all(bytes).with_context(|| format!("writing {}", path.display()))
-}
-
-/// The last bytes of a log as text, at a character boundary.
-pub fn tail(path: &Path, most: usize) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    let Ok(mut file) = std::fs::File::open(path) else { return String::new() };
-    let len = file.metadata().map_or(0, |m| m.len());
-    let from = len.saturating_sub(u64::try_from(most).unwrap_or(u64::MAX));
-    let mut bytes = Vec::new();
-    if file.seek(SeekFrom::Start(from)).is_err()
-        || file.take(u64::try_from(most).unwrap_or(u64::MAX)).read_to_end(&mut bytes).is_err()
-    {
-        return String::new();
-    }
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    if from > 0 { text.split_once('\n').map_or(text.clone(), |(_, rest)| rest.to_owned()) } else { text }
 }
 
 fn sha256(bytes: &[u8]) -> String {

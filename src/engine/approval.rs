@@ -5,10 +5,10 @@ use crate::adapters::git::{MAX_FILE, Mirror, TreeEntry};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
 use crate::decide::gates::approved_blobs;
 use crate::model::artefact::{Artefact, folder};
-use crate::model::evidence::EvidenceDetail;
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict};
 use crate::model::gate::{Gate, Subject};
 use crate::model::ids::{Key, Sha};
-use crate::model::task::{Evidence, EvidenceVerdict, Task};
+use crate::model::task::{Evidence, Task};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 

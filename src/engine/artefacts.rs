@@ -1,7 +1,8 @@
 //! `deploy.artefacts_after_merge: branch` (RULE-1): once a task is done and its watch is over, `orch` commits its own
 //! artefacts under the work item's folder on the default branch while holding the repository's lease.
 
-use super::refused::Refused;
+use super::default_branch;
+use super::errors::Refused;
 use super::services::{self, Access};
 use super::{Ctx, lease, messages, projects};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};
@@ -193,7 +194,7 @@ fn one(ctx: &mut Ctx, task: &Task) -> Result<()> {
 /// Pushes one commit of exactly these files onto the fresh default branch. Files already there are not committed again.
 fn push(ctx: &mut Ctx, task: &Task, project: &crate::config::Project, files: &[(Artefact, PathBuf)]) -> Result<Pushed> {
     let mirror = projects::mirror(ctx, project)?;
-    let (default, tip) = projects::fetch_default(ctx, project, &mirror)?;
+    let (default, tip) = default_branch::fetch_default(ctx, project, &mirror)?;
     let mut entries = Vec::new();
     for (artefact, path) in files {
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;

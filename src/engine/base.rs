@@ -1,7 +1,8 @@
 //! Where a task's work begins: its branch on the remote, from a fresh default branch (RUN-3, RULE-11, RULE-28).
 
+use super::default_branch;
+use super::errors::Refused;
 use super::record;
-use super::refused::Refused;
 use super::services::{self, Access};
 use super::{Ctx, projects};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};
@@ -33,7 +34,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     let task = ctx.task(id)?;
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
-    let (default_branch, default_sha) = projects::fetch_default(ctx, &project, &mirror)?;
+    let (default_branch, default_sha) = default_branch::fetch_default(ctx, &project, &mirror)?;
     if task.base_sha.is_some() && task.branch.is_some() {
         return Ok(Ground { task, mirror, default_branch, default_sha });
     }
@@ -96,7 +97,7 @@ pub fn look_ahead(ctx: &mut Ctx, starting: &[TaskId]) {
 fn ask_ahead(ctx: &mut Ctx, project: &str, names: &[String]) -> Result<()> {
     let project = ctx.project(project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
-    let default_branch = projects::default_branch(ctx, &project, &mirror)?;
+    let default_branch = default_branch::default_branch(ctx, &project, &mirror)?;
     let all: Vec<&str> = std::iter::once(&default_branch).chain(names).map(String::as_str).collect();
     mirror.remote_heads(&all)?;
     Ok(())

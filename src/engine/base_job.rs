@@ -2,159 +2,51 @@
 //! One for each repository or part of one ([`Project::base_name`]), shared by its tasks. Its result is one row of
 //! `meta`, its log is `base/<name>/*.log`.
 
-use super::agent::{base_env, tail};
 use super::area::Folders;
+use super::base_rows::{ROW, dir_in, passed, put, row, rows};
 use super::cache::Caches;
 use super::confine::{self, Further};
+use super::default_branch;
+use super::launch;
+use super::launch::START_MS;
+use super::reserved::bench;
+use super::run_env::{MARK, base_env, forget_environment_in, know_all};
+use super::run_files::tail;
 use super::services;
-use super::supervise::{MARK, forget_environment_in, know_all};
-use super::{Ctx, cluster, messages, outbox, projects, reserved, throttle, tick};
+use super::{Ctx, cluster, messages, projects, throttle};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Exit, Spec};
 use crate::adapters::git::files::Seals;
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
-use crate::config::{Config, EnvValue, Project, SlurmKind, exposed};
+use crate::config::{EnvValue, Project, SlurmKind, exposed};
 use crate::decide::again::environment_wait;
 use crate::decide::gates::ci::roll_up;
-use crate::model::base::{Base, BaseState, Unseen};
+use crate::model::base::{Base, BaseState};
 use crate::model::card::AlertKind;
 use crate::model::ci::CiAnswer;
 use crate::model::event::Event;
-use crate::model::ids::{RunId, Sha, TaskId};
-use crate::model::parts;
+use crate::model::ids::{RunId, Sha};
 use crate::model::stage::{JobKind, Stage};
-use crate::model::status::BaseRow;
-use crate::model::time::rfc3339;
 use anyhow::{Context, Result};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const ROW: &str = "base/row/";
-const UNSEEN: &str = "base/unseen/";
-const ON_RED: &str = "base/on_red/t";
 const CAP: u64 = 64 << 20;
 const GRACE: Duration = Duration::from_secs(10);
 /// How long processes of a lost check may take to vanish after KILL.
 const GONE: Duration = Duration::from_secs(30);
-/// By when a supervisor must have reported.
-const START_MS: i64 = 20_000;
 /// How many of the last lines of a red log are kept and shown.
 const KEPT_LINES: usize = 20;
 const SHOWN_LINES: usize = 5;
-/// How many passed trees are remembered per base.
-const PASSED: usize = 50;
-
-/// Whether a project's base has anything to check.
-pub fn applies(config: &Config, project: &Project) -> bool {
-    let ci = if project.forge.is_remote() { !project.ci.contexts.is_empty() } else { project.ci.command.is_some() };
-    config.base.enabled && (ci || project.worktree.setup.is_some())
-}
-
-/// Digest of all settings that decide whether setup and CI pass.
-pub fn digest(config: &Config, project: &Project) -> String {
-    // Literal values count, too; of a reference only the reference itself.
-    let literals = |env: &BTreeMap<String, EnvValue>| -> Vec<(String, String)> {
-        let one = |(name, value): (&String, &EnvValue)| match value {
-            EnvValue::Literal(text) => Some((name.clone(), text.clone())),
-            EnvValue::Ref(_) => None,
-        };
-        env.iter().filter_map(one).collect()
-    };
-    let own = (literals(&project.ci.env), project.worktree.setup.as_ref().map(|s| literals(&s.env)));
-    let confinement = format!("{:?}", config.confinement(project, None));
-    // For a part: the folder in which they run.
-    let folder = project.paths.first().map(|first| parts::folder(first));
-    let all = json!([project.worktree, project.ci, config.tools, confinement, own, folder]);
-    throttle::digest(&[&all.to_string()])
-}
-
-/// Digest of everything that decides what a red CI means: the settings above and those of the base (ORD-1). Stored in a
-/// red row.
-pub fn ground(config: &Config, project: &Project) -> String {
-    throttle::digest(&[&digest(config, project), &json!(config.base).to_string()])
-}
-
-/// The rows of all bases, by name.
-pub fn rows(tx: &Tx<'_>) -> StoreResult<BTreeMap<String, Base>> {
-    let row = |(key, text): (String, String)| {
-        Some((key.strip_prefix(ROW)?.to_owned(), serde_json::from_str::<Base>(&text).ok()?))
-    };
-    Ok(tx.metas(ROW)?.into_iter().filter_map(row).collect())
-}
-
-/// Tasks that a person lets start on a red base.
-pub fn on_red(tx: &Tx<'_>) -> StoreResult<BTreeSet<TaskId>> {
-    let id = |(key, _): (String, String)| key.strip_prefix(ON_RED)?.parse().ok().map(TaskId);
-    Ok(tx.metas(ON_RED)?.into_iter().filter_map(id).collect())
-}
-
-/// Lets a task start on a red base (`retry --on-red-base`); its own CI must be green as ever.
-pub fn allow(tx: &Tx<'_>, id: TaskId) -> StoreResult<()> {
-    tx.set_meta(&format!("{ON_RED}{id}"), "1")
-}
-
-/// On a person's request: a base that is red, or could not be checked or read, is checked at once. Returns whether
-/// there is one.
-pub fn try_now(tx: &Tx<'_>, name: &str) -> StoreResult<bool> {
-    let unseen = tx.meta(&unseen_key(name))?.is_some();
-    tx.drop_meta(&unseen_key(name))?;
-    let holds = |b: &Base| matches!(b.state, BaseState::Red | BaseState::Environment | BaseState::Untried);
-    let Some(mut base) = row(tx, name)?.filter(holds) else { return Ok(unseen) };
-    base.next_at = 0;
-    put(tx, name, &base)?;
-    Ok(true)
-}
-
-/// The key under which a failure to read a base is recorded.
-pub(super) fn unseen_key(name: &str) -> String {
-    format!("{UNSEEN}{name}")
-}
-
-/// Bases that could not be read, by name.
-pub fn unseen(tx: &Tx<'_>) -> StoreResult<BTreeMap<String, Unseen>> {
-    let one = |(key, text): (String, String)| {
-        Some((key.strip_prefix(UNSEEN)?.to_owned(), serde_json::from_str::<Unseen>(&text).ok()?))
-    };
-    Ok(tx.metas(UNSEEN)?.into_iter().filter_map(one).collect())
-}
-
-/// What is known of a base.
-pub fn row(tx: &Tx<'_>, name: &str) -> StoreResult<Option<Base>> {
-    Ok(tx.meta(&format!("{ROW}{name}"))?.and_then(|t| serde_json::from_str(&t).ok()))
-}
-
-pub(super) fn put(tx: &Tx<'_>, name: &str, base: &Base) -> StoreResult<()> {
-    tx.set_meta(&format!("{ROW}{name}"), &json!(base).to_string())
-}
-
-/// The key under which a passed tree is recorded.
-pub fn passed_key(name: &str, tree: &str, config: &str) -> String {
-    format!("base/passed/{name}/{tree}/{config}")
-}
-
-/// Remembers that a tree passed under these settings: on the base, or at the merge gate.
-pub fn passed(tx: &Tx<'_>, name: &str, tree: &str, config: &str, at: i64) -> StoreResult<()> {
-    let mut known = tx.metas(&format!("base/passed/{name}/"))?;
-    known.sort_by_key(|(_, at)| std::cmp::Reverse(at.parse::<i64>().unwrap_or(0)));
-    for (key, _) in known.iter().skip(PASSED) {
-        tx.drop_meta(key)?;
-    }
-    tx.set_meta(&passed_key(name, tree, config), &at.to_string())
-}
 
 /// Where the log of a base is.
 pub fn dir(ctx: &Ctx, name: &str) -> PathBuf {
     dir_in(ctx.paths.root(), name)
-}
-
-/// The same for a state directory that is not open yet.
-pub fn dir_in(state: &Path, name: &str) -> PathBuf {
-    state.join("base").join(name)
 }
 
 fn unit(ctx: &Ctx, name: &str) -> String {
@@ -169,7 +61,7 @@ pub(super) fn start(ctx: &Ctx, name: &str, token: &str) -> Result<()> {
     let dir = dir(ctx, name);
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     let words = ["run-job", "--base", name, "--token", token].map(OsString::from);
-    tick::launch_as(ctx, unit(ctx, name), &words, dir.join("supervisor.log"), JobKind::Ci)
+    launch::launch_as(ctx, unit(ctx, name), &words, dir.join("supervisor.log"), JobKind::Ci)
 }
 
 /// Takes back checks whose supervisor is gone; they are retried after a while.
@@ -222,14 +114,14 @@ impl Tried {
 }
 
 /// The supervisor of a check (`orch run-job --base NAME --token T`). Does nothing if somebody else has the claim by
-/// now.
-pub fn work(ctx: &mut Ctx, name: &str, token: &str) -> Result<()> {
+/// now: `None`, else the lock, which is held until the process ends.
+pub fn work(ctx: &mut Ctx, name: &str, token: &str) -> Result<Option<locks::Held>> {
     process::become_subreaper().context("becoming a subreaper")?;
     let dir = dir(ctx, name);
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-    let _lock = match locks::hold(&dir.join("lock")) {
+    let lock = match locks::hold(&dir.join("lock")) {
         Ok(held) => held,
-        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(None),
         Err(e) => return Err(e).context("locking the base"),
     };
     forget_environment_in(&dir);
@@ -243,7 +135,7 @@ pub fn work(ctx: &mut Ctx, name: &str, token: &str) -> Result<()> {
         put(tx, name, &base)?;
         Ok::<_, StoreError>(Some(base))
     })?;
-    let Some(base) = base else { return Ok(()) };
+    let Some(base) = base else { return Ok(None) };
     let project = ctx.config.projects.iter().find(|p| p.base_name() == name).cloned();
     let project = project.with_context(|| format!("no project has the base {name}"))?;
     end_processes(ctx, name)?;
@@ -252,11 +144,7 @@ pub fn work(ctx: &mut Ctx, name: &str, token: &str) -> Result<()> {
         Tried::of(BaseState::Environment, format!("{e:#}"))
     });
     end(ctx, &project, token, &tried)?;
-    if let Err(e) = tick::dispatch_jobs(ctx, None, None) {
-        ctx.report.fault(None, format!("starting the next job: {e:#}"), None);
-    }
-    outbox::deliver(ctx);
-    Ok(())
+    Ok(Some(lock))
 }
 
 /// Reads the base's statuses on a remote forge, then runs setup and CI in a new checkout of it.
@@ -284,7 +172,7 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
     }
     let Site { folders, logs, account } = *site;
     let mirror = projects::mirror(ctx, project)?;
-    let branch = projects::default_branch(ctx, project, &mirror)?;
+    let branch = default_branch::default_branch(ctx, project, &mirror)?;
     let hold = confine::hold(ctx, project, None, account)?;
     let name = format!("orch-{}-base-{}", ctx.paths.installation(), project.base_name());
     let hold = cluster::place(ctx, project, hold, SlurmKind::Base, name, logs)?;
@@ -329,7 +217,7 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
         };
         let seals = Seals::of(frozen.clone());
         let ran = child::run(&spec, &mut |_| Control::Go);
-        let ran = ran.map(|exit| reserved::sealed(exit, &seals, &folders.checkout));
+        let ran = ran.map(|exit| bench::sealed(exit, &seals, &folders.checkout));
         let ended = ran.is_ok();
         let failed = verdict(step.key, step.limit, ran);
         steps.push((step.name, failed.is_none()));
@@ -495,28 +383,4 @@ pub(super) fn recovered(tx: &Tx<'_>, name: &str, base: &mut Base, at: i64) -> St
         messages::alert_named(tx, AlertKind::BaseGreen, name, base.ruled_out_at, &why, at)?;
     }
     put(tx, name, base)
-}
-
-/// For `status`: every project's base, checked or not.
-pub fn shown(tx: &Tx<'_>, config: &Config) -> StoreResult<Vec<BaseRow>> {
-    let rows = rows(tx)?;
-    let unseen = unseen(tx)?;
-    let one = |p: &Project| {
-        let applies = applies(config, p);
-        let (row, unseen) = (rows.get(p.base_name()), unseen.get(p.base_name()));
-        let (row, unseen) = (row.filter(|_| applies), unseen.filter(|_| applies));
-        let untried = if applies { BaseState::Untried } else { BaseState::NotApplicable };
-        BaseRow {
-            repo: p.base_name().to_owned(),
-            commit: row.map(|b| b.commit.to_string()),
-            state: row.map_or(untried, |b| b.state),
-            since: row.map(|b| rfc3339(b.since)),
-            why: match unseen {
-                Some(u) => format!("can't be checked: {}", u.why),
-                None => row.map(|b| b.why.clone()).unwrap_or_default(),
-            },
-            unchecked: unseen.is_some(),
-        }
-    };
-    Ok(config.projects.iter().map(one).collect())
 }

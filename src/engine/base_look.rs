@@ -1,9 +1,13 @@
 //! When a base is read and its check begins (ORD-1): right before a first job is claimed, and for a red CI, which
 //! counts only after a later check of the base. Nothing else fetches, asks or starts anything for a base.
 
-use super::base_job::{self, Tried, applies, digest, passed_key, row};
-use super::refused::Refused;
-use super::{Ctx, outages, policy, projects, steps, tick, view};
+use super::base_job::{self, Tried};
+use super::base_rows;
+use super::base_rows::{applies, digest, passed_key, row};
+use super::default_branch;
+use super::errors::Refused;
+use super::launch;
+use super::{Ctx, outages, policy, projects, steps, view};
 use crate::adapters::store::StoreError;
 use crate::config::Project;
 use crate::decide::again::environment_wait;
@@ -28,7 +32,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
         let now = ctx.now();
         let mut policy = ctx.policy.clone();
         let first = ctx.store.read(|tx| {
-            let known = base_job::rows(tx)?;
+            let known = base_rows::rows(tx)?;
             // Finds the first jobs that would be claimed if every unknown base were green. When a base turns out to
             // hold its jobs, other projects' jobs move up, and their bases have to be known, too.
             for (key, project) in &mut policy.projects {
@@ -85,14 +89,14 @@ fn check_base(ctx: &mut Ctx, key: &str, tasks: &[TaskId], after: Option<i64>) ->
         return Ok(());
     }
     let at = ctx.now().stamp.wall_ms;
-    let before = ctx.store.read(base_job::unseen)?.remove(project.base_name());
+    let before = ctx.store.read(base_rows::unseen)?.remove(project.base_name());
     // A clock that was set back must not hold anything for long.
     if before.as_ref().is_some_and(|u| u.next_at > at && u.since <= at) {
         return Ok(());
     }
     match one(ctx, &project, after) {
         Ok(()) if before.is_some() => {
-            Ok(ctx.store.write(|tx| tx.drop_meta(&base_job::unseen_key(project.base_name())))?)
+            Ok(ctx.store.write(|tx| tx.drop_meta(&base_rows::unseen_key(project.base_name())))?)
         }
         Ok(()) => Ok(()),
         Err(e) => failed(ctx, &project, tasks, before.map_or(0, |u| u.failed), e),
@@ -106,7 +110,7 @@ fn failed(ctx: &mut Ctx, project: &Project, tasks: &[TaskId], times: i64, error:
     let failed = times.saturating_add(1);
     let next_at = at + environment_wait(policy::ms(ctx.config.agents.retry_backoff_s), failed);
     let unseen = Unseen { why: clip(&format!("{error:#}"), 400), since: at, next_at, failed };
-    ctx.store.write(|tx| tx.set_meta(&base_job::unseen_key(project.base_name()), &json!(unseen).to_string()))?;
+    ctx.store.write(|tx| tx.set_meta(&base_rows::unseen_key(project.base_name()), &json!(unseen).to_string()))?;
     if let Some(why) = Refused::why(&error) {
         for id in tasks {
             steps::block(ctx, *id, &why, false)?;
@@ -121,14 +125,14 @@ fn failed(ctx: &mut Ctx, project: &Project, tasks: &[TaskId], times: i64, error:
 
 fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
     let name = project.base_name().to_owned();
-    let rows = ctx.store.read(base_job::rows)?;
+    let rows = ctx.store.read(base_rows::rows)?;
     let last = rows.get(&name).cloned();
     let known = |b: &Base| after.is_some_and(|since| b.state.is_verdict() && b.since >= since);
     if last.as_ref().is_some_and(|b| b.state == BaseState::Running || known(b)) {
         return Ok(());
     }
     let mirror = projects::mirror(ctx, project)?;
-    let (_, commit) = projects::fetch_default(ctx, project, &mirror)?;
+    let (_, commit) = default_branch::fetch_default(ctx, project, &mirror)?;
     let tree = mirror.tree_of(&commit)?.to_string();
     let config = digest(&ctx.config, project);
     let at = ctx.now().stamp.wall_ms;
@@ -145,7 +149,7 @@ fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
         Next::Try if full => BaseState::Untried,
         Next::Try => BaseState::Running,
     };
-    let token = tick::new_token();
+    let token = launch::new_token();
     let me = ctx.me.clone();
     let before = last.as_ref().map(|b| b.token.clone());
     let claimed = ctx.store.write(|tx| {
@@ -168,7 +172,7 @@ fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
             ruled_out_at: last.as_ref().map_or(0, |b| b.ruled_out_at),
             alerted: last.as_ref().is_some_and(|b| b.alerted),
         };
-        base_job::put(tx, &name, &base)?;
+        base_rows::put(tx, &name, &base)?;
         if state == BaseState::Green {
             base_job::recovered(tx, &name, &mut base.clone(), at)?;
         }

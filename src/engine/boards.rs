@@ -1,13 +1,13 @@
 //! Reads statuses, work items and labels from the boards; observations become rows and intents (BRD-4, RULE-12).
 
 use super::record;
-use super::{Ctx, folder, messages, projects};
+use super::{Ctx, messages, projects};
 use crate::adapters::board::{Board, BoardError, Listing, Problem, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::Project;
 use crate::decide::board::{self as decide, Asserts, Known, Said, Seen, Sight, Source};
 use crate::model::answers::Answers;
-use crate::model::board::{Group, Intent, ItemRef, Progress, Resolved, Status, WorkItem, resolve};
+use crate::model::board::{Group, Intent, ItemRef, Progress, Resolved, WorkItem, resolve};
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
 use crate::model::event::Event;
@@ -25,36 +25,6 @@ use std::collections::BTreeMap;
 pub struct Seat {
     pub board: Box<dyn Board>,
     pub resolved: Resolved,
-}
-
-/// How long one process relies on a board's answer about its statuses, or on its silence.
-const ASKED_MS: i64 = 60_000;
-
-/// What boards answered this process, and when. A step asks once, not once per task, whatever the answer and whether or
-/// not it could be stored.
-#[derive(Debug, Default)]
-pub struct Asked {
-    statuses: BTreeMap<String, (i64, Result<Vec<Status>, BoardError>)>,
-    silent: BTreeMap<String, (i64, BoardError)>,
-}
-
-fn lately<T: Clone>(known: &BTreeMap<String, (i64, T)>, key: &str, now: i64) -> Option<T> {
-    known.get(key).filter(|(at, _)| (0..ASKED_MS).contains(&(now - at))).map(|(_, answer)| answer.clone())
-}
-
-/// Records that a project's board could not be reached.
-pub fn is_silent(ctx: &mut Ctx, project: &Project, error: &BoardError) {
-    let now = ctx.now().stamp.wall_ms;
-    if lately(&ctx.asked.silent, &project.key, now).is_none() {
-        ctx.asked.silent.insert(project.key.clone(), (now, error.clone()));
-    }
-}
-
-/// Fails at once if a project's board did not answer a moment ago: each further request of a step would take just as
-/// long to time out.
-pub fn pass_silent(ctx: &mut Ctx, project: &Project) -> Result<(), BoardError> {
-    let now = ctx.now().stamp.wall_ms;
-    lately(&ctx.asked.silent, &project.key, now).map_or(Ok(()), Err)
 }
 
 /// Where a project's statuses are kept.
@@ -77,7 +47,7 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
     if let Some(c) = cached.as_ref().filter(|c| c.is_fresh(now, ctx.config.plane.states_ttl_s)) {
         return Ok(Seat { resolved: resolve(&c.statuses, &names), board });
     }
-    match lately(&ctx.asked.statuses, &project.key, now) {
+    match ctx.asked.statuses(&project.key, now) {
         Some(Ok(statuses)) => return Ok(Seat { resolved: resolve(&statuses, &names), board }),
         Some(Err(e)) => {
             let stale = cached.ok_or(e)?;
@@ -86,7 +56,8 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
         None => {}
     }
     let answer = board.statuses();
-    ctx.asked.statuses.insert(project.key.clone(), (ctx.now().stamp.wall_ms, answer.clone()));
+    let asked_at = ctx.now().stamp.wall_ms;
+    ctx.asked.keep_statuses(&project.key, asked_at, answer.clone());
     match answer {
         Ok(statuses) => {
             let fresh = StatusCache { fetched_at: now, statuses };
@@ -113,7 +84,7 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
 
 /// Forgets a project's cached statuses, so that an examination asks the board (`doctor`, on a copy of the database).
 pub fn forget(ctx: &mut Ctx, project: &Project) -> Result<()> {
-    ctx.asked = Asked::default();
+    ctx.asked = super::memory::Asked::default();
     Ok(ctx.store.write(|tx| tx.drop_meta(&states_key(project)))?)
 }
 
@@ -459,23 +430,6 @@ fn withdrawn(tx: &Tx<'_>, task: &Task, seen: Option<Withdrawal>, kind: Asserts, 
         messages::alert(tx, &t, AlertKind::Withdrawn, t.epoch, &why.to_string(), at)?;
     }
     messages::card(tx, &t, at)
-}
-
-/// Reads the local boards without network access, skipping files already read and unchanged.
-pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
-    let local: Vec<Project> = ctx
-        .config
-        .projects
-        .iter()
-        .filter(|p| !p.board.is_remote() && only.is_none_or(|o| o == p.key))
-        .cloned()
-        .collect();
-    for project in local {
-        let done = seat(ctx, &project).and_then(|s| Ok(folder::take_in(ctx, &project, &s)?));
-        if let Err(e) = done {
-            ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
-        }
-    }
 }
 
 /// The message that the board does not know a status, with the nearest one it knows; `None`: it knows it.

@@ -1,6 +1,7 @@
 //! Deletes landed branches on the remote (ORD-6): once their task is done, at exactly the head that was merged, with
 //! that head kept in the mirror. A branch that somebody moved is kept and reported.
 
+use super::default_branch;
 use super::services::{self, Access};
 use super::{Ctx, base, messages, projects, pulls};
 use crate::adapters::git::DeleteOutcome;
@@ -78,7 +79,7 @@ fn one(ctx: &mut Ctx, task: &Task, row: &JournalRow) -> Result<()> {
     if !base::is_ours(ctx, task, &branch)? {
         return done(ctx, task, row, &json!({"deleted": false, "why": "orch did not create it"}));
     }
-    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let default = default_branch::default_branch(ctx, &project, &mirror)?;
     let outcome = services::git(ctx, &project, Access::Push, mirror.delete_branch(&branch, &head, &default))?;
     match outcome {
         DeleteOutcome::Deleted => {

@@ -1,8 +1,9 @@
 //! What a person does to a task on the command line: reject, retry.
 
+use super::base_rows;
 use super::record;
 use super::red_ci::{RedCi, red_ci};
-use super::{Ctx, Moment, apply, base, base_job, bound, messages, perform, view};
+use super::{Ctx, Moment, apply, base, bound, messages, perform, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 use crate::config::Config;
 use crate::decide::command::{self, DeployAgain, Held, Lift, Refused, Reject, Then};
@@ -216,7 +217,7 @@ fn lifted(
 
 /// Checks the base of a task's project at once if it holds first jobs. Returns whether it does.
 fn try_base(tx: &Tx<'_>, config: &Config, task: &Task) -> StoreResult<bool> {
-    config.project(&task.project).map_or(Ok(false), |p| base_job::try_now(tx, p.base_name()))
+    config.project(&task.project).map_or(Ok(false), |p| base_rows::try_now(tx, p.base_name()))
 }
 
 /// Makes what only waits due now: a job that was requeued or deferred, and the base that holds a first job. Returns
@@ -238,7 +239,7 @@ pub fn allow_red_base(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     }
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
-        base_job::allow(tx, id)?;
+        base_rows::allow(tx, id)?;
         record::event(tx, at, Some(id), Event::StartsOnRedBase, &json!({"by": by}))?;
         messages::comment(tx, &task, "on-red-base", "A person started it although the base is red.", at)?;
         messages::show(tx, &task, at)

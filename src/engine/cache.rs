@@ -4,14 +4,14 @@
 //! base's cache (a repository's or a part's), which only base checks write. So what a branch plants in a cache reaches
 //! only its own task on that tree.
 
-use super::agent::Site;
 use super::area::{AreaKind, Folders};
+use super::cache_rows::{drop_base, dropped_key};
 use super::left::Begin;
 use super::paths::Paths;
+use super::site::Site;
 use super::{Ctx, mirrors};
 use crate::adapters::caches::{self, Bounds, Done};
 use crate::adapters::git::files::remove;
-use crate::adapters::store::{Result as StoreResult, Tx};
 use crate::config::{Config, Project};
 use crate::model::task::Task;
 use crate::model::toolchain::CACHES;
@@ -37,15 +37,6 @@ pub struct Caches {
     bounds: Option<Bounds>,
     /// The operator's mirrors are for runs of the second row.
     mirrors: bool,
-}
-
-fn dropped_key(repo: &str) -> String {
-    format!("cache/dropped/{repo}")
-}
-
-/// Invalidates base caches older than `at`: on freeze, on unfreeze, and on a person's request.
-pub fn drop_base(tx: &Tx<'_>, repo: &str, at: i64) -> StoreResult<()> {
-    tx.set_meta(&dropped_key(repo), &at.to_string())
 }
 
 /// Deletes a repository's base caches now, including those of its parts. Returns whether there was one.

@@ -1,7 +1,7 @@
 //! Determines where a subcommand is called from (BND-6): a call from inside a run of the second row changes nothing.
 
 use super::paths::Paths;
-use super::supervise::MARK;
+use super::run_env::MARK;
 use crate::adapters::process;
 use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store};

@@ -7,12 +7,13 @@ use crate::model::act::By;
 use crate::model::answers::Answers;
 use crate::model::card::{Ask, CardData, CardRun, CardRunState};
 use crate::model::confine::{Held, RunConfinement};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::gate::Gate;
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::shown::NOT_INDEPENDENT;
 use crate::model::stage::{JobStatus, Stage};
-use crate::model::task::{Evidence, EvidenceVerdict, RunState, Task, Waiting};
+use crate::model::task::{Evidence, RunState, Task, Waiting};
 
 /// A task's card as plain text, in the language of the notifications.
 pub fn plain(ctx: &mut Ctx, id: TaskId) -> anyhow::Result<String> {
@@ -119,7 +120,7 @@ fn landed_code_note(policy: &Policy, task: &Task) -> Option<String> {
 
 /// The note that a person let it start on a red base (ORD-1).
 fn on_red_base(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
-    let allowed = !task.stage.is_terminal() && super::base_job::on_red(tx)?.contains(&task.id);
+    let allowed = !task.stage.is_terminal() && super::base_rows::on_red(tx)?.contains(&task.id);
     Ok(allowed.then(|| "A person started it although the base is red.".to_owned()))
 }
 

@@ -3,6 +3,7 @@
 
 use super::asks::{self, hash};
 use super::by_hand::{self, Rejected};
+use super::chat_fault::{FAULT, Fault, kept_fault};
 use super::{Ctx, Moment, advance, apply, notices, perform, stop};
 use crate::adapters::locks;
 use crate::adapters::notify::{NotifyError, Telegram};
@@ -18,7 +19,6 @@ use crate::model::report::{ActionKind, ActionLine};
 use crate::model::task::{Run, Task, Waiting};
 use crate::render;
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -26,12 +26,7 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(5);
 /// With less time left no request is started.
 const LEAST: Duration = Duration::from_millis(500);
-/// Backoff after a failure: doubles, so that an unavailable chat does not slow down every step.
-const FIRST_MS: i64 = 15_000;
-const LONGEST_MS: i64 = 300_000;
 const DAY_MS: i64 = 86_400_000;
-/// The key of the last failure.
-const FAULT: &str = "sink/telegram/answers";
 
 /// When the chat is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,32 +34,6 @@ pub enum When {
     Always,
     /// Only while a message waits for an answer.
     Asked,
-}
-
-/// Why the chat could not be read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Fault {
-    why: String,
-    since: i64,
-    tried: i64,
-    times: u32,
-}
-
-impl Fault {
-    /// Not yet due again. A later time means that the clock was set back.
-    fn waits(&self, now: i64) -> bool {
-        let pause = (FIRST_MS << self.times.saturating_sub(1).min(10)).min(LONGEST_MS);
-        (0..pause).contains(&(now - self.tried))
-    }
-}
-
-fn kept_fault(tx: &Tx<'_>) -> Result<Option<Fault>, StoreError> {
-    Ok(tx.meta(FAULT)?.and_then(|text| serde_json::from_str(&text).ok()))
-}
-
-/// Why answers can't be read at present, for `status` and `doctor`.
-pub fn fault(tx: &Tx<'_>) -> Result<Option<String>, StoreError> {
-    Ok(kept_fault(tx)?.map(|f| f.why))
 }
 
 /// The rules for judging updates.

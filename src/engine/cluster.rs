@@ -81,13 +81,6 @@ pub fn ready(ctx: &Ctx) -> Result<()> {
     made.map_err(|why| ChildError::Unavailable { why }.into())
 }
 
-/// Slurm's queue as this step first read it.
-#[derive(Debug, Default)]
-pub struct Queue {
-    /// `Some(None)`: it did not answer.
-    rows: Option<Option<Vec<Row>>>,
-}
-
 /// The job that a run may still have.
 pub fn of(ctx: &Ctx, run: &Run) -> Option<Ledger> {
     if is_on(&ctx.config) { Ledger::read(&ctx.paths.run(run.id)) } else { None }
@@ -241,7 +234,7 @@ pub fn end(ctx: &mut Ctx, runs: &[Run]) -> Result<()> {
             }
             // Slurm signals the end of a job to nobody but its own srun: the queue is polled.
             std::thread::sleep(LOOK * 5);
-            ctx.queue = Queue::default();
+            ctx.queue = super::memory::Queue::default();
         }
     }
     Ok(())

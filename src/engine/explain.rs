@@ -79,7 +79,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     };
     let by_base = |rule| matches!(rule, Rule::BaseRed | Rule::Environment);
     let base = match base_name.filter(|_| standing.held.as_ref().is_some_and(|h| by_base(h.rule))) {
-        Some(name) => ctx.store.read(|tx| super::base_job::row(tx, name))?.map(|b| b.lines).unwrap_or_default(),
+        Some(name) => ctx.store.read(|tx| super::base_rows::row(tx, name))?.map(|b| b.lines).unwrap_or_default(),
         None => Vec::new(),
     };
     Ok(Explained {

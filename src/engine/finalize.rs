@@ -1,13 +1,14 @@
 //! Turns what an agent's run left into commits, a push, a pull request and evidence; each part may be repeated after a
 //! kill (RULE-21, RULE-22).
 
-use super::agent::Site;
+use super::errors::{Kept, Refused};
 use super::left::{self, Taken};
 use super::perform::branch;
 use super::record;
-use super::refused::{self, Kept, Refused};
+use super::refused;
 use super::services::{self, Access};
 use super::settle::{End, NewHead, Settlement};
+use super::site::Site;
 use super::{Ctx, approval, cache, judge, landing, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
 use crate::decide::report::gate::mover;

@@ -12,6 +12,23 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
+/// Reads the local boards without network access, skipping files already read and unchanged.
+pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
+    let local: Vec<Project> = ctx
+        .config
+        .projects
+        .iter()
+        .filter(|p| !p.board.is_remote() && only.is_none_or(|o| o == p.key))
+        .cloned()
+        .collect();
+    for project in local {
+        let done = boards::seat(ctx, &project).and_then(|s| Ok(take_in(ctx, &project, &s)?));
+        if let Err(e) = done {
+            ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
+        }
+    }
+}
+
 /// Reads what has changed in a project's folder.
 pub fn take_in(ctx: &mut Ctx, project: &Project, seat: &Seat) -> Result<(), BoardError> {
     let ours = |e: anyhow::Error| BoardError::Transient(format!("{e:#}"));

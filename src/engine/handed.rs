@@ -2,7 +2,8 @@
 //! They are in the run's temporary folder, which a confined run can read.
 
 use super::Ctx;
-use super::agent::{Site, tail};
+use super::run_files::tail;
+use super::site::Site;
 use crate::adapters::git::DiffForm;
 use crate::model::gate::Gate;
 use crate::model::ids::Sha;

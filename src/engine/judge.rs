@@ -8,11 +8,11 @@ use crate::decide::definitions::is_test_path;
 use crate::decide::gates::branch_pushed;
 use crate::decide::gates::verdict::{self, File, Unread};
 use crate::model::artefact::{self, Artefact};
-use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::evidence::{Carry, EvidenceDetail, EvidenceVerdict};
 use crate::model::gate::Subject;
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
-use crate::model::task::{EvidenceVerdict, Run, Task};
+use crate::model::task::{Run, Task};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 

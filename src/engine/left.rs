@@ -2,20 +2,21 @@
 //! run, and what the run left (BND-5, RULE-22, RULE-46).
 
 use super::Ctx;
-use super::agent::Site;
+use super::site::Site;
 use crate::adapters::git::build::{Build, Built, Source};
 use crate::adapters::git::walk::{Around, Base, Found, Limits, Root};
 use crate::adapters::git::{EntryKind, GitError};
 use crate::adapters::sentinel;
 use crate::decide::left::{Attributes, Change, Facts, Shape, faults, leads_to};
 use crate::model::artefact::{self, Artefact};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::parts::Parts;
 use crate::model::protected::Protection;
 use crate::model::redact;
 use crate::model::stage::Stage;
-use crate::model::task::{EvidenceVerdict, Run};
+use crate::model::task::Run;
 use crate::model::tree_rules::Broken;
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,6 @@
 //! The logs of runs and of base checks, as `orch logs` shows them (CLI-3).
 
+use super::base_rows;
 use super::{Ctx, base_job, runtimes};
 use crate::config::{Config, Project};
 use crate::model::base::Base;
@@ -98,7 +99,7 @@ fn reading(file: &Path, kind: RuntimeKind) -> RuntimeKind {
 
 /// The last check of a base with its logs; `None`: it was never tried.
 pub fn of_base(ctx: &mut Ctx, name: &str) -> Result<Option<(Base, Vec<PathBuf>)>> {
-    let Some(row) = ctx.store.read(|tx| base_job::row(tx, name))? else { return Ok(None) };
+    let Some(row) = ctx.store.read(|tx| base_rows::row(tx, name))? else { return Ok(None) };
     let dir = base_job::dir(ctx, name);
     Ok(Some((row, ["setup.log", "ci.log"].iter().map(|n| dir.join(n)).filter(|f| f.exists()).collect())))
 }

@@ -12,6 +12,7 @@ pub mod awaits;
 pub mod base;
 pub mod base_job;
 pub mod base_look;
+pub mod base_rows;
 pub mod binding;
 pub mod blockers;
 pub mod boards;
@@ -20,13 +21,18 @@ pub mod brakes;
 pub mod branches;
 pub mod by_hand;
 pub mod cache;
+mod cache_rows;
 pub mod caller;
 pub mod card;
 pub mod chat;
+mod chat_acts;
+pub mod chat_fault;
 pub mod cluster;
 pub mod confine;
 mod deciders;
+pub mod default_branch;
 pub mod deploy;
+pub mod errors;
 pub mod explain;
 pub mod finalize;
 mod folder;
@@ -38,9 +44,11 @@ pub mod intents;
 pub mod judge;
 pub mod labels;
 pub mod landing;
+pub mod launch;
 pub mod lease;
 mod left;
 pub mod logs;
+mod memory;
 pub mod mirrors;
 pub mod notices;
 pub mod observe;
@@ -62,6 +70,9 @@ pub mod refused;
 pub mod replay;
 pub mod repository;
 pub mod reserved;
+pub mod run_env;
+mod run_files;
+pub mod run_job;
 pub mod runtimes;
 pub mod scan_alone;
 pub mod services;
@@ -69,12 +80,14 @@ pub mod session;
 pub mod settle;
 pub mod shell;
 pub mod show;
+mod site;
 pub mod staging;
 pub mod staging_alone;
 pub mod standing;
 pub mod status;
 pub mod steps;
 pub mod stop;
+mod stopwatch;
 pub mod supervise;
 pub mod throttle;
 pub mod tick;
@@ -88,7 +101,7 @@ pub use record::messages;
 use crate::adapters::git::Git;
 use crate::adapters::sentinel;
 use crate::adapters::store::{Store, StoreError};
-use crate::config::{Config, Project};
+use crate::config::{Config, ExecutorKind, Project};
 use crate::model::act::AuditAnchor;
 use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
@@ -132,9 +145,9 @@ pub struct Ctx {
     /// Set by SIGINT or SIGTERM: the step ends between two actions (CLI-5).
     pub interrupt: Arc<AtomicBool>,
     /// Slurm's queue as this step read it.
-    queue: cluster::Queue,
+    queue: memory::Queue,
     /// What boards answered this process a moment ago.
-    asked: boards::Asked,
+    asked: memory::Asked,
     /// Projects whose labels could not be read in this process: asked and reported once (RULE-44).
     unlabelled: std::collections::BTreeSet<String>,
 }
@@ -142,7 +155,7 @@ pub struct Ctx {
 impl Ctx {
     /// A step's context. The state directory must exist unless `dry`.
     pub fn new(config: Config, store: Store, me: Actor, clock: fn() -> Stamp, step: &'static str) -> Self {
-        let paths = Paths::with_area(&config.state_dir, &config.area_dir).apart(cluster::is_on(&config));
+        let paths = Paths::with_area(&config.state_dir, &config.area_dir).apart(config.executor == ExecutorKind::Slurm);
         let policy = policy::of(&config);
         let mut global_args: Vec<OsString> = vec!["--state-dir".into(), config.state_dir.clone().into()];
         global_args.extend(["--config".into(), config.file.clone().into()]);
@@ -156,8 +169,8 @@ impl Ctx {
             report: StepReport::new(step),
             global_args,
             interrupt: Arc::new(AtomicBool::new(false)),
-            queue: cluster::Queue::default(),
-            asked: boards::Asked::default(),
+            queue: memory::Queue::default(),
+            asked: memory::Asked::default(),
             unlabelled: std::collections::BTreeSet::new(),
             config,
         }

@@ -129,7 +129,7 @@ pub fn off(tx: &Tx<'_>) -> Result<Vec<(&'static str, String)>, StoreError> {
     for (name, _) in SINKS {
         found.extend(read::<Off>(tx, &off_key(name))?.map(|o| (name, o.why)));
     }
-    found.extend(super::chat::fault(tx)?.map(|why| ("telegram answers", why)));
+    found.extend(super::chat_fault::fault(tx)?.map(|why| ("telegram answers", why)));
     Ok(found)
 }
 

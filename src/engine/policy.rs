@@ -38,7 +38,7 @@ fn project(config: &Config, p: &Project) -> ProjectPolicy {
             (true, _) | (false, None) => CiSource::None,
             (false, Some(_)) => CiSource::Command,
         },
-        base: super::base_job::applies(config, p).then(|| p.base_name().to_owned()),
+        base: super::base_rows::applies(config, p).then(|| p.base_name().to_owned()),
         staging_checks: p.staging.enabled
             && p.stages.contains(&Stage::DeployStaging)
             && (!p.staging.checks.is_empty() || p.self_hosting),

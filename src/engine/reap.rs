@@ -1,7 +1,10 @@
 //! `reap`: settles jobs whose process is gone or overdue, reclaims stale leases, finishes half-done stops (RUN-8).
 
+use super::launch;
+use super::launch::START_MS;
+use super::run_env;
 use super::settle::Settlement;
-use super::{Ctx, advance, agent, awaits, cluster, deploy, lease, outbox, settle, stop, supervise, tick, tree};
+use super::{Ctx, advance, agent, awaits, cluster, deploy, lease, outbox, settle, stop, tree};
 use crate::adapters::store::StoreError;
 use crate::adapters::{
     locks,
@@ -16,8 +19,6 @@ use crate::model::task::{Actor, Lease, Run, RunState};
 use anyhow::Result;
 use serde_json::json;
 
-/// By when a claimed job's supervisor must have reported.
-pub const START_MS: i64 = 20_000;
 /// The same where the step that claimed the job is gone.
 const ORPHAN_START_MS: i64 = 4000;
 
@@ -166,7 +167,7 @@ fn give_back(ctx: &mut Ctx, run: &Run) -> Result<()> {
     });
     match done {
         Ok(()) => {
-            supervise::forget_environment(ctx, run.id);
+            run_env::forget_environment(ctx, run.id);
             reaped(ctx, run, "unstarted", "its supervisor never reported");
             Ok(())
         }
@@ -178,7 +179,7 @@ fn give_back(ctx: &mut Ctx, run: &Run) -> Result<()> {
 /// Tier 2: the reaper has no finalizer of its own; it starts the supervisor's (RULE-21).
 fn finalize(ctx: &mut Ctx, run: &Run) -> Result<()> {
     if !ctx.dry {
-        tick::launch(ctx, run, &["--finalize"])?;
+        launch::launch(ctx, run, &["--finalize"])?;
     }
     reaped(ctx, run, "exited", "its exit is recorded, but nobody finalizes it");
     Ok(())

@@ -1,14 +1,16 @@
 //! The red CI that blocks a task, and how `orch retry` runs it again on the same head (ORD-1).
 
-use super::{Ctx, base_job, projects, throttle};
+use super::base_rows;
+use super::default_branch;
+use super::{Ctx, projects, throttle};
 use crate::adapters::git::Mirror;
 use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
 use crate::config::Project;
-use crate::model::evidence::EvidenceDetail;
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict};
 use crate::model::finding::Origin;
 use crate::model::gate::Gate;
 use crate::model::ids::{Sha, TaskId};
-use crate::model::task::{EvidenceVerdict, Task};
+use crate::model::task::Task;
 use anyhow::Result;
 use serde_json::json;
 
@@ -32,7 +34,7 @@ pub fn red_ci(ctx: &mut Ctx, id: TaskId) -> Result<Option<RedCi>> {
     let newest = rows.into_iter().rev().find(|e| e.subject == Gate::CiGreen);
     let Some(e) = newest.filter(|e| e.verdict == EvidenceVerdict::Fail) else { return Ok(None) };
     let project = ctx.project(&task.project).ok().cloned();
-    let now = project.as_ref().map(|p| base_job::ground(&ctx.config, p));
+    let now = project.as_ref().map(|p| base_rows::ground(&ctx.config, p));
     let kept = e.detail.of_code().cloned().unwrap_or_default();
     let other = |kept: Option<String>, now: Option<String>| kept.zip(now).is_some_and(|(then, now)| then != now);
     let changed = other(kept.settings, now) || {
@@ -52,7 +54,7 @@ pub fn scripts(mirror: &Mirror, project: &Project, tip: &Sha) -> Option<String> 
 
 fn scripts_now(ctx: &mut Ctx, project: &Project) -> Result<Option<String>> {
     let mirror = projects::mirror(ctx, project)?;
-    let (_, tip) = projects::fetch_default(ctx, project, &mirror)?;
+    let (_, tip) = default_branch::fetch_default(ctx, project, &mirror)?;
     Ok(scripts(&mirror, project, &tip))
 }
 

@@ -1,6 +1,7 @@
 //! A repository's own settings (`.orch.yaml`, ORD-3), read from the default branch's head in the mirror: never from
 //! another branch, and without a request.
 
+use super::default_branch;
 use super::{Ctx, policy, projects, view};
 use crate::adapters::store::StoreError;
 use crate::config::{Config, Project, REPOSITORY_FILE, Repository, process_env};
@@ -129,5 +130,5 @@ fn refresh(ctx: &mut Ctx, key: &str) -> Result<()> {
 
 fn fetch(ctx: &mut Ctx, project: &Project) -> Result<()> {
     let mirror = projects::mirror(ctx, project)?;
-    projects::fetch_default(ctx, project, &mirror).map(drop)
+    default_branch::fetch_default(ctx, project, &mirror).map(drop)
 }

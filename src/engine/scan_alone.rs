@@ -1,5 +1,6 @@
 //! What `orch security-scan` scans outside a task's job (SHIP-1): a range of any checkout, or a task's branch as it is.
 
+use super::default_branch;
 use super::{Ctx, bound, projects, reserved};
 use crate::adapters::scan::{self, RangeError, Resolved, ScanRequest};
 use crate::adapters::sentinel;
@@ -51,7 +52,7 @@ impl Checkout<'_> {
 pub fn of_task(ctx: &mut Ctx, task: &Task, head: &Sha, waivers: Vec<Waiver>) -> Result<ScanReport> {
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
-    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let default = default_branch::default_branch(ctx, &project, &mirror)?;
     let tip = mirror.fetch_branch(&default).context("fetching the default branch")?;
     let tip = tip.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
     if !mirror.exists(head).context("searching for the head")? {

@@ -4,7 +4,6 @@ use super::{Ctx, apply, messages, record, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 pub use crate::decide::run_end::End;
 use crate::decide::run_end::{self, JobEnd};
-use crate::decide::undecided::{self, Undecided};
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Illegal};
 use crate::model::decision::Decision;
@@ -247,22 +246,6 @@ fn cool_down(tx: &Tx<'_>, credential: &str, until: i64, why: &str, at: i64) -> S
         messages::alert_named(tx, AlertKind::UsageLimit, credential, n, &said, at)?;
     }
     Ok(streak)
-}
-
-/// How long (ms) a source has kept answering "not yet" about one thing; `answered`: whether it did so just now.
-/// `longest`: a longer gap between two answers does not count.
-pub fn undecided_for(ctx: &mut Ctx, task: &Task, what: &str, answered: bool, longest: Option<i64>) -> Result<i64> {
-    let key = format!("t{}/e{}/undecided/{what}", task.id, task.epoch);
-    let now = ctx.now().stamp;
-    let me = ctx.me.clone();
-    let row = ctx.store.read(|tx| tx.journal_row(&key))?;
-    let before: Option<Undecided> = row.and_then(|r| r.outcome).and_then(|o| serde_json::from_value(o).ok());
-    let next = undecided::asked(before.as_ref(), answered, &now, longest);
-    ctx.store.write(|tx| {
-        record::intend(tx, &key, Some(task.id), "undecided", &json!({"what": what}), &me, now.wall_ms)?;
-        record::outcome(tx, &key, &json!(next), now.wall_ms)
-    })?;
-    Ok(next.ms)
 }
 
 /// The run's row and whether this fence still holds it.

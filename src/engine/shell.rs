@@ -1,12 +1,12 @@
 //! `orch shell` (BND-3): a person in a new checkout of a task's pushed head, confined like any run of the task and with
 //! the same environment. The task does not change, and nothing of the checkout stays.
 
-use super::agent::child_env;
 use super::area::{AreaKind, Folders};
 use super::cache::Caches;
 use super::confine::{self, Further, Hold};
+use super::default_branch;
 use super::paths::Paths;
-use super::supervise::{MARK, know_all};
+use super::run_env::{MARK, child_env, know_all};
 use super::{Ctx, projects};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Exit, Person, Spec, Terminal};
 use crate::adapters::git::CheckoutPlan;
@@ -108,7 +108,7 @@ impl Site<'_> {
     /// protected scripts.
     fn check_out(&mut self, ctx: &mut Ctx) -> Result<()> {
         let mirror = projects::mirror(ctx, &self.project)?;
-        let branch = projects::default_branch(ctx, &self.project, &mirror)?;
+        let branch = default_branch::default_branch(ctx, &self.project, &mirror)?;
         let tip =
             mirror.fetch_branch(&branch).with_context(|| format!("fetching {branch} of {}", self.project.repo))?;
         let tip = tip.with_context(|| format!("{} has no branch {branch}", self.project.git.remote))?;

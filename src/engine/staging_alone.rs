@@ -3,7 +3,8 @@
 
 use super::area::Folders;
 use super::confine::{self, Further, Hold};
-use super::supervise::MARK;
+use super::default_branch;
+use super::run_env::MARK;
 use super::{Ctx, mirrors, projects, staging as suite};
 use crate::adapters::child::ChildError;
 use crate::adapters::confine::NoEngine;
@@ -130,7 +131,7 @@ pub fn configured(
     let folders = Folders::of_check(&ctx.config.area_dir, work.path());
     folders.renew()?;
     let mirror = projects::mirror(ctx, project)?;
-    let default = projects::default_branch(ctx, project, &mirror)?;
+    let default = default_branch::default_branch(ctx, project, &mirror)?;
     let tip = mirror.fetch_branch(&default).context("fetching the default branch")?;
     let tip = tip.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
     let commit = task.and_then(|t| t.head_sha.clone()).unwrap_or_else(|| tip.clone());

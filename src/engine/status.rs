@@ -136,7 +136,7 @@ pub fn read(ctx: &mut Ctx, which: Which) -> Result<Status> {
             },
             reconcile: reconcile(tx, &config.projects, config.reconcile.enabled, off, now.stamp.wall_ms)?,
             services_down: super::outages::rows(tx, now.stamp.wall_ms)?,
-            base: super::base_job::shown(tx, &config)?,
+            base: super::base_rows::shown(tx, &config)?,
             merge_lease: leases,
             confinement: confinement(&super::confine::noted(tx)?),
             security: SecurityBlock {

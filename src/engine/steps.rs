@@ -1,10 +1,11 @@
 //! The one loop: an effect is carried out, its report judged on the rows as they are now, and what follows recorded in
 //! the same transaction, until nothing follows. A dry run assumes each report.
 
+use super::errors::Refused;
 use super::perform::{Performed, perform};
 use super::record::{self, Recorded};
-use super::refused::Refused;
-use super::{Ctx, settle, view};
+use super::stopwatch;
+use super::{Ctx, view};
 use crate::adapters::sentinel;
 use crate::adapters::store::StoreError;
 use crate::decide::report;
@@ -71,10 +72,7 @@ pub fn follow(ctx: &mut Ctx, id: TaskId, first: Then) -> Result<Ran> {
             return Ok(Ran::Unknown);
         };
         fault = said.or(fault);
-        let since = match &found {
-            Report::Ready { revision, .. } => *revision,
-            _ => task.revision,
-        };
+        let since = if let Report::Ready { revision, .. } = &found { *revision } else { task.revision };
         let Some(next) = recorded(ctx, id, &effect, found, since)? else { return Ok(Ran::Whole) };
         (task, then) = next;
     }
@@ -145,6 +143,6 @@ pub fn block(ctx: &mut Ctx, id: TaskId, why: &str, freeze: bool) -> Result<()> {
 
 /// A source says "not yet" once more: what is recorded of it (RULE-8).
 fn not_yet(ctx: &mut Ctx, task: &Task, what: &str, meanwhile: Vec<Entry>, past: Plan) -> Result<Plan> {
-    let ms = settle::undecided_for(ctx, task, what, true, None)?;
+    let ms = stopwatch::undecided_for(ctx, task, what, true, None)?;
     Ok(report::not_yet(&ctx.policy, ms, meanwhile, past))
 }

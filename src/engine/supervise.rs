@@ -1,17 +1,19 @@
 //! The supervisor (`orch run-job`, hidden): one per run, the only process that executes it (RULE-19 to RULE-21).
 
-use super::refused::{self, Kept, Refused};
+use super::errors::{Kept, Refused};
+use super::launch;
+use super::refused;
+use super::run_env::{forget_environment, know_all};
 use super::settle::{End, Settled, Settlement};
-use super::{Ctx, advance, agent, cluster, landing, outbox, record, reserved, settle, tick};
+use super::{Ctx, agent, cluster, landing, outbox, record, reserved, settle};
 use crate::adapters::child::ChildError;
 use crate::adapters::confine::NoEngine;
-use crate::adapters::executor::{ENVIRONMENT_PREFIX, PIPE};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
 use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::StoreError;
-use crate::config::{SecretError, SecretRef};
+use crate::config::SecretError;
 use crate::decide::run_end::{self, Fault};
 use crate::model::change::Change;
 use crate::model::fault::Access;
@@ -23,35 +25,39 @@ use crate::model::task::{Cause, Run, RunState};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// The variable that every process of a run carries.
-pub const MARK: &str = "ORCH_RUN";
+/// A settled run; its lock is held until this is dropped (RULE-20).
+#[derive(Debug)]
+pub struct Worked {
+    pub run: Run,
+    _lock: locks::Held,
+}
 
 /// Executes a claimed run from its first act to its settlement; with `finalize`, only what a dead supervisor left to
-/// do.
-pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
+/// do. `None`: nothing was settled here.
+pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<Option<Worked>> {
     process::become_subreaper().context("becoming a subreaper")?;
-    let Some(_lock) = hold(ctx, id)? else { return Ok(()) };
+    let Some(lock) = hold(ctx, id)? else { return Ok(None) };
     forget_environment(ctx, id);
-    tick::hear_answers(ctx, id);
-    let Some((run, fence)) = (if finalize { take_over(ctx, id)? } else { adopt(ctx, id)? }) else { return Ok(()) };
+    launch::hear_answers(ctx, id);
+    let Some((run, fence)) = (if finalize { take_over(ctx, id)? } else { adopt(ctx, id)? }) else { return Ok(None) };
     know_all(ctx);
     let done = work(ctx, &run, fence, finalize);
     let settlement = match done {
         Ok(Some(s)) => s,
         // Its fence is gone or its result was settled elsewhere.
-        Ok(None) => return Ok(()),
+        Ok(None) => return Ok(None),
         // Its results are in its files, and the program that migrated the database reads them there (RULE-36).
         Err(e) if matches!(e.downcast_ref(), Some(StoreError::Newer { .. })) => return Err(e),
         // Whether its job is gone is unknown, so nothing may follow yet: the reaper settles the run once Slurm answers.
         Err(e) if e.chain().any(|e| matches!(e.downcast_ref(), Some(ChildError::Undecided { .. }))) => {
             ctx.report.fault(None, format!("run {id}: {e:#}"), None);
-            return Ok(());
+            return Ok(None);
         }
         Err(e) => {
             ctx.report.fault(None, format!("run {id}: {e:#}"), None);
             let fault = fault(&e);
             if defer(ctx, &run, fault, &e)? {
-                return Ok(());
+                return Ok(None);
             }
             let begun = fault != Fault::NoEngine && ctx.store.read(|tx| tx.run(run.id))?.runtime.is_some();
             if run.kind == JobKind::Agent && !begun {
@@ -67,7 +73,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         landing::check_waiting_deploy(ctx, run.task_id);
     }
     match settle::settle(ctx, &run, fence, &settlement) {
-        Ok(Settled::Lost) => return Ok(()),
+        Ok(Settled::Lost) => return Ok(None),
         Ok(Settled::Done) => {}
         Err(e) => {
             let task = ctx.task(run.task_id).ok();
@@ -75,20 +81,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
             return Err(e);
         }
     }
-    follow_up(ctx, &run);
-    Ok(())
-}
-
-/// Learns every configured secret, including those that a command prints, so that it is removed from what the run's
-/// children and services say (BND-4). One that can't be read now is unused, or another process has read it.
-pub fn know_all(ctx: &Ctx) {
-    for (at, from) in ctx.config.secrets() {
-        if matches!(from, SecretRef::Command(_))
-            && let Err(e) = from.resolve()
-        {
-            tracing::debug!("{at}: {e}");
-        }
-    }
+    Ok(Some(Worked { run, _lock: lock }))
 }
 
 /// The run's lock, held as long as this process lives and released by any death (RULE-20).
@@ -99,24 +92,6 @@ fn hold(ctx: &Ctx, id: RunId) -> Result<Option<locks::Held>> {
         Ok(held) => Ok(Some(held)),
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
         Err(e) => Err(e).with_context(|| format!("locking {}", path.display())),
-    }
-}
-
-/// Deletes the environment file that a step left if it was killed while it started this run as a service. It may
-/// contain secrets, and the manager has already read it.
-pub fn forget_environment(ctx: &Ctx, id: RunId) {
-    forget_environment_in(&ctx.paths.run(id));
-}
-
-/// The same for one folder.
-pub fn forget_environment_in(dir: &std::path::Path) {
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if (name.to_string_lossy().starts_with(ENVIRONMENT_PREFIX) || name == PIPE)
-            && let Err(e) = std::fs::remove_file(entry.path())
-        {
-            tracing::error!("{} may hold secrets and can't be removed: {e}", entry.path().display());
-        }
     }
 }
 
@@ -302,17 +277,6 @@ fn is_outage(e: &anyhow::Error) -> bool {
     e.downcast_ref::<GitError>().is_some_and(GitError::is_transient)
         || matches!(e.downcast_ref::<StoreError>(), Some(StoreError::Locked(_) | StoreError::Full(_)))
         || e.downcast_ref::<ForgeError>().is_some_and(ForgeError::is_outage)
-}
-
-/// Moves the task, delivers, and starts what may start, so that nothing waits for a timer (RUN-4).
-fn follow_up(ctx: &mut Ctx, run: &Run) {
-    advance::noted(ctx, run.task_id);
-    if let Err(e) = tick::dispatch_jobs(ctx, None, None) {
-        ctx.report.fault(None, format!("starting the next job: {e:#}"), None);
-    }
-    outbox::deliver(ctx);
-    let key = ctx.task(run.task_id).map(|t| t.key.to_string()).unwrap_or_default();
-    ctx.report.did(ActionKind::RunFinished, Some(&key), json!({"run": run.id}));
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The waits that services asked for, stored per host and credential (services §0.7): a throttled step ends, the next
 //! one honours the time, and nobody sleeps.
 
-use super::{Ctx, boards, outages};
+use super::{Ctx, outages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
 use crate::config::{Account, Project};
@@ -69,6 +69,13 @@ pub fn pass_board(ctx: &mut Ctx, project: &Project) -> Result<()> {
     }
 }
 
+/// Fails at once if a project's board did not answer a moment ago: each further request of a step would take just as
+/// long to time out.
+pub fn pass_silent(ctx: &mut Ctx, project: &Project) -> Result<(), BoardError> {
+    let now = ctx.now().stamp.wall_ms;
+    ctx.asked.silence(&project.key, now).map_or(Ok(()), Err)
+}
+
 /// Records what a failed call showed: a requested wait, a silent board, or an unavailable forge or remote.
 pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
     let board = error.chain().find_map(|e| e.downcast_ref::<BoardError>());
@@ -80,7 +87,8 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
     }
     // If the server answers, one failed call says nothing about the others (RULE-44).
     if let Some(silent @ BoardError::Silent(_)) = board.filter(|_| project.board.is_remote()) {
-        boards::is_silent(ctx, project, silent);
+        let now = ctx.now().stamp.wall_ms;
+        ctx.asked.keep_silence(&project.key, now, silent);
     }
     let forge = error.chain().find_map(|e| e.downcast_ref::<ForgeError>());
     if let Some(ForgeError::Throttled { retry_after_s, .. }) = forge {

@@ -2,7 +2,7 @@
 //! tie: the supervisor's descendants, the unit's control group, the mark, the supervisor's session.
 
 use super::Ctx;
-use super::supervise::MARK;
+use super::run_env::MARK;
 use crate::adapters::executor::slurm;
 use crate::adapters::process::{self, Life, StillAlive};
 use crate::decide::units;

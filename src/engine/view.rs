@@ -1,6 +1,7 @@
 //! Reads the views on which decisions are based, each in one transaction.
 
-use super::{Moment, awaits, base_job, bound};
+use super::base_rows;
+use super::{Moment, awaits, bound};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{Result, StoreError, Tx};
 use crate::decide::queue;
@@ -86,7 +87,7 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         let Ok(key) = Key::parse(&key) else { continue };
         places.insert(id, queue::unreadable(id, key, project, repo));
     }
-    for id in base_job::on_red(tx)? {
+    for id in base_rows::on_red(tx)? {
         if let Some(place) = places.get_mut(&id) {
             place.on_red_base = true;
         }
@@ -124,8 +125,8 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         queued,
         places,
         blockers,
-        bases: base_job::rows(tx)?,
-        unseen: base_job::unseen(tx)?,
+        bases: base_rows::rows(tx)?,
+        unseen: base_rows::unseen(tx)?,
         freezes,
         freezes_unreadable,
         halted: now.halted.clone(),

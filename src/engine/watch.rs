@@ -1,11 +1,11 @@
 //! The watch over production (SHIP-6): one probe per interval by a job that requeues itself, using a record that any
 //! later step continues.
 
-use super::agent::tail;
 use super::area::Folders;
 use super::record;
+use super::run_env::MARK;
+use super::run_files::tail;
 use super::settle::{End, Settlement};
-use super::supervise::MARK;
 use super::{Ctx, messages, projects};
 use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::confine::Boundary;

@@ -4,10 +4,19 @@ use super::finding::Finding;
 use super::gate::Subject;
 use super::ids::{RunId, Sha};
 use super::inputs::Input;
-use super::stage::Stage;
-use super::task::EvidenceVerdict;
+use super::stage::{Stage, words};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+words! {
+    /// What an evidence row says. `missing`: nothing usable was written; `tool_error`: could not check.
+    EvidenceVerdict {
+        Pass = "pass",
+        Fail = "fail",
+        Missing = "missing",
+        ToolError = "tool_error",
+    }
+}
 
 /// A verdict to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -84,7 +84,7 @@ pub enum Entry {
     CancelRuns {
         why: String,
     },
-    /// The task's key may be used anew, and its work item has ended.
+    /// The task's key may be used again, and its work item has ended.
     Tombstone,
     /// A message about the task.
     Message(Message),
@@ -131,9 +131,10 @@ pub enum Entry {
 }
 
 /// What follows once the entries are written.
+#[allow(clippy::large_enum_variant, reason = "one at a time, moved once")]
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Then {
-    /// Nothing: the task's next decision is made anew.
+    /// Nothing: the task's next decision is made again.
     #[default]
     Done,
     Perform(Effect),

@@ -16,6 +16,13 @@ pub enum SecretRef {
     Command(Vec<String>),
 }
 
+/// None: no variable has an empty name. A section with a required reference is checked for it.
+impl Default for SecretRef {
+    fn default() -> Self {
+        Self::Env(String::new())
+    }
+}
+
 /// As in the configuration: `{env: NAME}`, `{file: PATH}`, `{command: [PROGRAM, …]}` (a command's arguments are not
 /// shown).
 impl fmt::Display for SecretRef {
@@ -51,8 +58,8 @@ pub(crate) fn reference<'de, A: MapAccess<'de>>(mut map: A) -> Result<SecretRef,
             return Err(de::Error::custom("a secret's reference has one key: env, file or command"));
         }
         found = Some(match key.as_str() {
-            "env" => SecretRef::Env(map.next_value::<Quiet<String>>()?.0),
-            "file" => SecretRef::File(map.next_value::<Quiet<String>>()?.0.into()),
+            "env" => SecretRef::Env(map.next_value::<Quiet<Variable>>()?.0.0),
+            "file" => SecretRef::File(map.next_value::<Located>()?.0),
             "command" => SecretRef::Command(map.next_value::<Quiet<Vec<String>>>()?.0),
             // The key is not repeated either: it may be the secret.
             _ => return Err(de::Error::custom("a secret's reference has one key: env, file or command")),
@@ -78,6 +85,27 @@ impl<'de, T: de::Deserialize<'de>> de::Deserialize<'de> for Quiet<T> {
             .map(Quiet)
             .map_err(|_| de::Error::custom("expected {env: NAME}, {file: PATH} or {command: [program, arguments]}"))
     }
+}
+
+/// The path of a secret's file.
+#[derive(serde::Deserialize)]
+struct Located(#[serde(deserialize_with = "super::reading::path")] PathBuf);
+
+/// A variable's name; a value in its place is not repeated.
+struct Variable(String);
+
+impl<'de> de::Deserialize<'de> for Variable {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        if is_variable(&name) { Ok(Self(name)) } else { Err(de::Error::custom("no variable's name")) }
+    }
+}
+
+/// Whether a text can name a variable.
+pub(crate) fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 const LITERAL: &str =

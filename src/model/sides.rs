@@ -4,34 +4,44 @@
 
 use super::board::Logical;
 use super::ids::Key;
+use super::reading::{self, kinds, schema_of};
 use super::secret::SecretRef;
 use super::stage::words;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 words! {
-    /// The kind of a board.
-    BoardKind { Local = "local", Plane = "plane", Github = "github" }
-}
-words! {
-    /// The kind of a forge.
-    ForgeKind { Local = "local", Gitea = "gitea", Github = "github" }
-}
-words! {
     /// How a branch catches up with a default branch that moved.
-    Update { Rebase = "rebase", Merge = "merge" }
+    #[derive(Default)]
+    Update {
+        #[default]
+        Rebase = "rebase",
+        Merge = "merge",
+    }
 }
 words! {
     /// How a pull request lands.
-    Method { Merge = "merge", Rebase = "rebase", Squash = "squash" }
+    #[derive(Default)]
+    Method {
+        #[default]
+        Merge = "merge",
+        Rebase = "rebase",
+        Squash = "squash",
+    }
 }
 words! {
     /// Who lands it: the forge, which guards the head but not the base, or a fast-forward push, which is refused if the
     /// base moved (RULE-31).
-    Via { Forge = "forge", Push = "push" }
+    #[derive(Default)]
+    Via {
+        #[default]
+        Forge = "forge",
+        Push = "push",
+    }
 }
 
 /// Where work items are.
@@ -43,26 +53,77 @@ pub enum Board {
     Github(GithubBoard),
 }
 
+kinds! { Board, KIND, "local" => Local(LocalBoard), "plane" => Plane(PlaneBoard), "github" => Github(GithubBoard) }
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::Local(LocalBoard { dir: LocalBoard::folder(), statuses: BTreeMap::new(), deciders: Vec::new() })
+    }
+}
+
 /// A folder of Markdown files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct LocalBoard {
-    /// Absolute.
+    /// The folder, relative to `state_dir`
+    #[serde(default = "LocalBoard::folder", deserialize_with = "reading::expanded")]
     pub dir: PathBuf,
+    /// Names of the statuses, by logical key; default: the names of `docs/state-machine.md`
+    #[serde(default, deserialize_with = "statuses")]
     pub statuses: BTreeMap<Logical, String>,
+    /// The file's owners, by name, whose statuses and labels count; default: everybody who can edit the item
+    #[serde(default, deserialize_with = "deciders")]
     pub deciders: Vec<String>,
 }
 
+impl LocalBoard {
+    fn folder() -> PathBuf {
+        "issues".into()
+    }
+}
+
 /// One project of a workspace on a Plane server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PlaneBoard {
+    /// Where Plane is
+    #[serde(deserialize_with = "reading::http")]
     pub url: String,
+    /// The workspace's slug
+    #[serde(deserialize_with = "reading::text")]
     pub workspace: String,
-    /// Its id or identifier.
+    /// The project's id or identifier
+    #[serde(deserialize_with = "reading::text")]
     pub project: String,
+    /// The API key, a reference
     pub api_key: SecretRef,
+    /// Names of the statuses, by logical key; default: the names of `docs/state-machine.md`
+    #[serde(default, deserialize_with = "statuses")]
     pub statuses: BTreeMap<Logical, String>,
+    /// Time between two full passes, in seconds
+    #[serde(default = "reading::number::<86_400>", deserialize_with = "reading::positive")]
     pub full_scan_every_s: u64,
+    /// Ids of the users whose statuses and labels count; default: everybody who can edit the item
+    #[serde(default, deserialize_with = "deciders")]
     pub deciders: Vec<String>,
+}
+
+/// The names that a board's statuses have: none is blank.
+pub(super) fn statuses<'de, D: serde::Deserializer<'de>>(from: D) -> Result<BTreeMap<Logical, String>, D::Error> {
+    let names = BTreeMap::<Logical, String>::deserialize(from)?;
+    match names.iter().find(|(_, name)| name.trim().is_empty()) {
+        Some((key, _)) => Err(serde::de::Error::custom(format!("the name of {key} is missing"))),
+        None => Ok(names),
+    }
+}
+
+/// Users, none of them blank.
+pub(super) fn deciders<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let users = Vec::<String>::deserialize(from)?;
+    match users.iter().any(|user| user.trim().is_empty()) {
+        true => Err(serde::de::Error::custom("a user's name is missing")),
+        false => Ok(users),
+    }
 }
 
 /// Where pull requests are.
@@ -76,14 +137,25 @@ pub enum Forge {
     Github(GithubForge),
 }
 
+kinds! { Forge, KIND, "local" => Local, "gitea" => Gitea(GiteaForge), "github" => Github(GithubForge) }
+
 /// One repository on a Gitea or Forgejo server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct GiteaForge {
+    /// Where Gitea is
+    #[serde(deserialize_with = "reading::http")]
     pub url: String,
+    /// The repository's owner
+    #[serde(deserialize_with = "reading::text")]
     pub owner: String,
+    /// The repository's name
+    #[serde(deserialize_with = "reading::text")]
     pub name: String,
+    /// The token, a reference
     pub token: SecretRef,
-    /// Commit statuses `orch/<gate>` (RULE-42).
+    /// Post commit statuses `orch/<gate>`
+    #[serde(default)]
     pub post_statuses: bool,
 }
 
@@ -135,7 +207,8 @@ pub enum GithubLogin {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "super::sides_github::ForgeKeys")]
 pub struct GithubForge {
     #[serde(flatten)]
     pub repo: GithubRepo,
@@ -147,7 +220,8 @@ pub struct GithubForge {
     pub post_statuses: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "super::sides_github::BoardKeys")]
 pub struct GithubBoard {
     #[serde(flatten)]
     pub repo: GithubRepo,
@@ -157,13 +231,22 @@ pub struct GithubBoard {
     pub full_scan_every_s: u64,
 }
 
+schema_of! { GithubForge = super::sides_github::ForgeKeys, GithubBoard = super::sides_github::BoardKeys }
+
 /// How statuses and priorities are written as labels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct BoardLabels {
-    /// Prefix of a status's name; never empty.
+    /// Before a status's name; the whole label has at most 50 characters and no comma
     pub prefix: String,
-    /// The prefix of a priority's word.
+    /// Before `urgent`, `high`, `medium` or `low`
     pub priority: String,
+}
+
+impl Default for BoardLabels {
+    fn default() -> Self {
+        Self { prefix: "orch: ".into(), priority: "priority: ".into() }
+    }
 }
 
 /// The unit for which a service counts requests: host, credential and, if there are several quotas, which.
@@ -247,6 +330,14 @@ impl Board {
         match self {
             Self::Local(board) => Some(&board.dir),
             Self::Plane(_) | Self::Github(_) => None,
+        }
+    }
+
+    /// Makes a relative folder absolute.
+    pub(crate) fn settle(&mut self, absolute: impl FnOnce(&Path) -> PathBuf) {
+        match self {
+            Self::Local(board) => board.dir = absolute(&board.dir),
+            Self::Plane(_) | Self::Github(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Rows as plain data: tasks, jobs, runs, evidence. What `decide` reads and `store` writes.
 
 use super::deploy::DeployResult;
-use super::evidence::{BoundFile, EvidenceDetail};
+use super::evidence::{BoundFile, EvidenceDetail, EvidenceVerdict};
 use super::finding::Finding;
 use super::gate::Subject;
 use super::ids::{JobId, Key, RunId, Sha, TaskId};
@@ -17,16 +17,6 @@ words! {
     Waiting {
         Approval = "approval",
         ConfirmDeploy = "confirm_deploy",
-    }
-}
-
-words! {
-    /// What an evidence row says. `missing`: nothing usable was written; `tool_error`: could not check.
-    EvidenceVerdict {
-        Pass = "pass",
-        Fail = "fail",
-        Missing = "missing",
-        ToolError = "tool_error",
     }
 }
 

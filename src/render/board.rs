@@ -1,19 +1,17 @@
 //! `orch status` as lines (DSK-1): what needs a person, what is moving, what is stuck and why. Takes rows and a width,
 //! gives one line a task.
 
-use super::cells::{self, age, counted, cut, grouped, pad, pad_left};
+use super::cells::{self, counted, cut, grouped, pad, pad_left};
 use super::paint::{Line, Paint};
+use super::view::View;
 use super::{cause, notes};
 use crate::model::report::Rule;
 use crate::model::status::{Status, TaskRow};
 use crate::model::task::Waiting;
 use crate::model::text::clip;
 use crate::model::time::parse_rfc3339;
-use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 
-/// A narrower terminal gets the layout for this many columns.
-const NARROWEST: usize = 60;
 /// Cost gets a column from this width on.
 const COST_FROM: usize = 100;
 /// Lines of the waiting block, without `--all`.
@@ -25,44 +23,6 @@ const LEAST_TITLE: usize = 8;
 /// No column reserves more cells than this for a key.
 const WIDEST_KEY: usize = 14;
 const WIDEST_STATE: usize = 40;
-
-/// How the page is laid out, and for which reader.
-#[derive(Debug, Clone)]
-pub struct View {
-    /// Cells in a line. `None`: no limit, nothing is cut.
-    pub columns: Option<usize>,
-    /// Show every group, every key, and the ended tasks.
-    pub all: bool,
-    pub now_ms: i64,
-    pub zone: TimeZone,
-    /// Keys of work items that have no task yet and that the next step picks up.
-    pub pending: Vec<String>,
-}
-
-impl View {
-    fn columns(&self) -> Option<usize> {
-        self.columns.map(|c| c.max(NARROWEST))
-    }
-
-    /// An RFC 3339 time in the reader's time zone. Any other text is returned unchanged.
-    pub fn local(&self, rfc3339: &str) -> String {
-        super::cells::local(rfc3339, &self.zone)
-    }
-
-    fn age(&self, rfc3339: &str) -> String {
-        parse_rfc3339(rfc3339).map_or_else(|| "-".to_owned(), |ms| age(self.now_ms.saturating_sub(ms)))
-    }
-
-    /// The zone's name, or its current offset where it has no name.
-    pub fn zone_name(&self) -> String {
-        let offset = || {
-            let at = jiff::Timestamp::from_millisecond(self.now_ms).unwrap_or_default();
-            let offset = self.zone.to_offset(at);
-            if offset.is_zero() { "UTC".to_owned() } else { format!("UTC{offset}") }
-        };
-        self.zone.iana_name().map_or_else(offset, str::to_owned)
-    }
-}
 
 /// The block a task belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,6 +4,7 @@ use super::*;
 use crate::model::stage::{Agent, JobKind, Stage};
 use crate::model::status::*;
 use crate::model::time::rfc3339;
+use jiff::tz::TimeZone;
 
 const NOW: i64 = 1_800_000_000_000;
 

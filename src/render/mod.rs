@@ -23,4 +23,5 @@ pub mod shown;
 pub mod staging;
 pub mod story;
 pub mod summary;
+pub mod view;
 pub mod watch;

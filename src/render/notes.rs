@@ -1,8 +1,8 @@
 //! What `status` says apart from its tasks: alerts (what is wrong) and notes (what is worth knowing). One line each.
 
-use super::board::View;
 use super::cells::counted;
 use super::paint::{Line, Paint};
+use super::view::View;
 use crate::model::base::BaseState;
 use crate::model::stage::Agent;
 use crate::model::status::Status;

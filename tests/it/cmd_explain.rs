@@ -5,11 +5,11 @@ use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::NewEvidence;
 use orch::model::board::Intent;
 use orch::model::evidence::EvidenceDetail;
+use orch::model::evidence::EvidenceVerdict;
 use orch::model::finding::{Finding, Origin};
 use orch::model::gate::Gate;
 use orch::model::ids::Sha;
 use orch::model::stage::Stage;
-use orch::model::task::EvidenceVerdict;
 
 #[test]
 fn the_gates_of_the_stage_are_shown_with_their_evidence() {

@@ -7,10 +7,11 @@ use orch::cli::clock;
 use orch::engine::{Ctx, record};
 use orch::model::change::{Change, Move};
 use orch::model::evidence::EvidenceDetail;
+use orch::model::evidence::EvidenceVerdict;
 use orch::model::gate::Gate;
 use orch::model::ids::Sha;
 use orch::model::stage::{Agent, JobKind, Stage};
-use orch::model::task::{EvidenceVerdict, NewJob, Waiting};
+use orch::model::task::{NewJob, Waiting};
 use orch::model::time::Stamp;
 use serde_json::{Value, json};
 
@@ -332,6 +333,6 @@ fn pipe_1_a_change_that_is_no_edge_is_refused_and_alerted_once() {
         ctx.report.errors
     );
     assert!(world.table("audit").with("event", "before").is_empty(), "nothing of the transaction is kept");
-    assert_eq!(world.table("outbox").with("sink", "alert").like("payload", "is no edge").len(), 1);
+    assert_eq!(world.table("outbox").with("sink", "alert").like("payload", "is not an edge").len(), 1);
     assert_eq!(ctx.task(t.id).unwrap(), t);
 }

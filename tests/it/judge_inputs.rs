@@ -61,7 +61,7 @@ fn a_dry_run_reads_the_inputs_and_says_what_the_next_step_does() {
     w.rest(&key);
     // As if the step had been killed before it could check.
     w.table("tasks").put("waiting_for", serde_json::Value::Null);
-    w.table("evidence").with("gate", "verdict_inputs").put("gate", "gone");
+    w.table("evidence").with("gate", "verdict_inputs").put("gate", "deploy_status");
     let rows = || w.table("evidence").with("gate", "verdict_inputs").len();
     w.run(&["advance", &key, "--dry-run"]);
     assert_eq!((rows(), w.task(&key).waiting), (0, None));

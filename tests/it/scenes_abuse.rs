@@ -95,7 +95,7 @@ fn ci_that_can_not_run_is_no_verdict_and_spends_nothing() {
     w.person("orch", "main", &[("ci.sh", "#!/bin/sh\nkill -9 $$\n")], "a CI that dies");
     let key = w.new_item("No CI", &[]);
     w.drive("CI could not look", |w| {
-        w.table("evidence").with("gate", "ci_green").with("verdict", "tool_error").len() > 0
+        !w.table("evidence").with("gate", "ci_green").with("verdict", "tool_error").is_empty()
     });
     let t = w.task(&key);
     assert_eq!((t.stage.as_str(), t.attempt, w.runs(&key, "development")), ("development", 1, 1));

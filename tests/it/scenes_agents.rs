@@ -11,7 +11,7 @@ fn a_work_item_travels_from_the_board_to_a_deployed_commit_with_a_person_asked_t
     assert_eq!((t.stage.as_str(), t.waiting.as_deref()), ("analysis", Some("approval")));
     w.until("the board asks", |w| w.status(&key) == "In Review");
     // A message still to be sent would be a change of the step's own.
-    w.drive("all is told", |w| w.table("outbox").with("state", "open").len() == 0);
+    w.drive("all is told", |w| w.table("outbox").with("state", "open").is_empty());
     let ran = w.run(&["advance", &key]).code(1);
     assert_eq!(ran.held(&key).unwrap().0, "approval");
     w.run(&["advance", &key, "--confirm-deploy"]).code(4);

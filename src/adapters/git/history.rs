@@ -93,6 +93,9 @@ impl Mirror {
         if a == b {
             return self.present(a).map(|()| true);
         }
+        if self.leads_straight(a, b)? {
+            return Ok(true);
+        }
         let done = self.cmd().args(["merge-base", "--is-ancestor", a.as_str(), b.as_str()]).run()?;
         match done.code {
             0 => Ok(true),
@@ -109,6 +112,9 @@ impl Mirror {
     pub fn merge_base(&self, a: &Sha, b: &Sha) -> Result<Option<Sha>> {
         self.present(a)?;
         self.present(b)?;
+        if self.leads_straight(a, b)? {
+            return Ok(Some(a.clone()));
+        }
         let done = self.cmd().args(["merge-base", a.as_str(), b.as_str()]).run()?;
         match done.code {
             0 => Ok(Some(self.id(&done.stdout)?)),
@@ -129,6 +135,12 @@ impl Mirror {
     pub fn code_tree(&self, sha: &Sha, key: &Key) -> Result<Sha> {
         let id = |entries: &[Raw]| object::tree_id(entries).ok_or_else(|| unexpected("a tree"));
         self.with_folder(sha, key, &|tree| self.without_artefacts(tree, "", &mut { id }), &mut { id })
+    }
+
+    /// The id of the commit's tree without the work item's folder. The tree itself is written nowhere.
+    pub(super) fn tree_id_without_folder(&self, sha: &Sha, key: &Key) -> Result<Sha> {
+        let mut id = |entries: &[Raw]| object::tree_id(entries).ok_or_else(|| unexpected("a tree"));
+        self.with_folder(sha, key, &|_| Ok(None), &mut id)
     }
 
     /// The commit's tree without the work item's folder (ORD-6).

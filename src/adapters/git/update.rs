@@ -1,12 +1,15 @@
 //! Makes new commits in the mirror without a work tree: updates of a branch, merges, the one-commit rework. Everything
 //! in them comes from the commits they are made from, so that a repeated call makes the same commit (RULE-30).
 
-use super::cmd::{GitError, Result};
-use super::history::unexpected;
+use super::cmd::{GitError, OUTPUT_CAP, Result};
+use super::history::{MAX_FILE, unexpected};
 use super::mirror::Mirror;
-use super::{Person, nul_texts};
+use super::{Person, nul_texts, reader};
 use crate::model::ids::{Key, Sha};
 use crate::model::sides::{Method as MergeMethod, Update as UpdateMode};
+
+/// How far back a line of commits is followed without a process.
+const STEPS: usize = 64;
 
 /// The parts of a commit that a copy keeps.
 struct Original {
@@ -97,7 +100,7 @@ impl Mirror {
         let parents = self.original(head)?.parents;
         let [parent] = parents.as_slice() else { return Ok(None) };
         let tree = self.tree_of(head)?;
-        let removed = tree != self.tree_of(parent)? && tree == self.tree_without_folder(parent, key)?;
+        let removed = tree != self.tree_of(parent)? && tree == self.tree_id_without_folder(parent, key)?;
         Ok(removed.then(|| parent.clone()))
     }
 
@@ -166,11 +169,29 @@ impl Mirror {
     }
 
     fn original(&self, sha: &Sha) -> Result<Original> {
-        let raw = self.cmd().args(["cat-file", "commit", sha.as_str()]).run()?;
-        if raw.code != 0 {
-            return Err(GitError::NotFound { what: format!("commit {sha} in the mirror") });
+        let raw = reader::content(&|| self.cmd(), sha.as_str(), "commit", OUTPUT_CAP)?;
+        let raw = raw.ok_or_else(|| GitError::NotFound { what: format!("commit {sha} in the mirror") })?;
+        Original::read(&raw).ok_or_else(|| unexpected("a commit"))
+    }
+
+    /// Whether a line of commits with one parent each leads from `b` back to `a` within a few steps: the usual case, and
+    /// no process is needed for it. `false`: git has to say.
+    pub(super) fn leads_straight(&self, a: &Sha, b: &Sha) -> Result<bool> {
+        let mut at = b.clone();
+        for _ in 0..STEPS {
+            let found = self.info(at.as_str())?.filter(|found| found.kind == "commit");
+            if found.as_ref().is_none_or(|found| found.size > MAX_FILE) {
+                return Ok(false);
+            }
+            if at == *a {
+                return Ok(true);
+            }
+            match self.original(&at)?.parents.as_slice() {
+                [parent] => at = parent.clone(),
+                _ => return Ok(false),
+            }
         }
-        Original::read(&raw.stdout).ok_or_else(|| unexpected("cat-file commit"))
+        Ok(false)
     }
 
     fn write_commit(

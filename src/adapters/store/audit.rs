@@ -3,7 +3,7 @@
 use super::{Result, Store, Tx};
 use crate::model::ids::TaskId;
 use crate::model::redact;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -52,6 +52,28 @@ pub(super) fn digest(parts: &[&str]) -> String {
         hasher.update(part.as_bytes());
     }
     hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The hash of a whole row, as its event binds it (BND-6).
+pub(super) fn row_hash(row: &Row<'_>) -> rusqlite::Result<String> {
+    let number = |column: &str| row.get::<_, i64>(column).map(|n| n.to_string());
+    let text = |column: &str| row.get::<_, String>(column);
+    let run = row.get::<_, Option<i64>>("run_id")?.map_or_else(String::new, |n| n.to_string());
+    let parts = [
+        number("id")?,
+        number("task_id")?,
+        text("gate")?,
+        number("attempt")?,
+        number("epoch")?,
+        run,
+        text("sha")?,
+        text("code_tree")?,
+        text("verdict")?,
+        text("why")?,
+        text("detail")?,
+        number("at")?,
+    ];
+    Ok(digest(&parts.each_ref().map(String::as_str)))
 }
 
 impl Tx<'_> {
@@ -194,7 +216,7 @@ fn evidence(tx: &Connection, mut bound: Bound) -> Result<Option<Broken>> {
         let Some((seq, hash)) = bound.remove(&id) else {
             return Ok(Some(broken(0, format!("no event binds evidence row {id}"))));
         };
-        if super::evidence::row_hash(row)? != hash {
+        if row_hash(row)? != hash {
             return Ok(Some(broken(seq, format!("evidence row {id} was changed"))));
         }
     }

@@ -1,11 +1,11 @@
 //! Evidence: verdicts on commits. Append-only; the newest row of a gate and epoch counts.
 
-use super::audit::{EVIDENCE, digest};
+use super::audit::{EVIDENCE, row_hash};
 use super::{Result, Tx, parsed};
-use crate::model::evidence::{EvidenceDetail, NewEvidence};
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict, NewEvidence};
 use crate::model::gate::Subject;
 use crate::model::ids::{RunId, Sha, TaskId};
-use crate::model::task::{Evidence, EvidenceVerdict, Task};
+use crate::model::task::{Evidence, Task};
 use rusqlite::{Row, params};
 use serde_json::json;
 
@@ -23,28 +23,6 @@ fn evidence(row: &Row<'_>) -> rusqlite::Result<Evidence> {
         detail: EvidenceDetail::parse(&row.get::<_, String>("detail")?),
         tampered: false,
     })
-}
-
-/// The hash of a whole row, as its event binds it (BND-6).
-pub(super) fn row_hash(row: &Row<'_>) -> rusqlite::Result<String> {
-    let number = |column: &str| row.get::<_, i64>(column).map(|n| n.to_string());
-    let text = |column: &str| row.get::<_, String>(column);
-    let run = row.get::<_, Option<i64>>("run_id")?.map_or_else(String::new, |n| n.to_string());
-    let parts = [
-        number("id")?,
-        number("task_id")?,
-        text("gate")?,
-        number("attempt")?,
-        number("epoch")?,
-        run,
-        text("sha")?,
-        text("code_tree")?,
-        text("verdict")?,
-        text("why")?,
-        text("detail")?,
-        number("at")?,
-    ];
-    Ok(digest(&parts.each_ref().map(String::as_str)))
 }
 
 impl Tx<'_> {

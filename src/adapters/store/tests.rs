@@ -2,12 +2,12 @@ use super::*;
 use crate::model::board::Intent;
 use crate::model::change::{Change, Move};
 use crate::model::deploy::DeployEnd;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::gate::Gate;
 use crate::model::ids::Key;
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
-use crate::model::task::NewJob;
-use crate::model::task::{Actor, DeployState, EvidenceVerdict, Rework, RunState, Waiting};
+use crate::model::task::{Actor, DeployState, NewJob, Rework, RunState, Waiting};
 use crate::model::time::Stamp;
 use crate::model::watch::Watch;
 

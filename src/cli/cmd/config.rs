@@ -29,6 +29,7 @@ enum What {
     /// Trust the orch.yaml of a checkout: `orch` then uses it, and starts its commands as you
     #[command(after_help = "Example:\n  orch config trust ./orch.yaml")]
     Trust {
+        /// The orch.yaml to trust
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },

@@ -2,8 +2,7 @@
 
 use crate::adapters::confine;
 use crate::adapters::executor::slurm;
-use crate::cli::exit::CmdResult;
-use crate::cli::exit::Exit;
+use crate::cli::exit::{CmdResult, Exit};
 use anyhow::Context;
 
 /// Lays down what it may do, and becomes the command that its supervisor names

@@ -1,8 +1,7 @@
 //! `orch demo` (CLI-4).
 
-use crate::cli::Invocation;
-use crate::cli::demo;
 use crate::cli::exit::{CmdResult, Exit};
+use crate::cli::{Invocation, demo};
 use std::path::PathBuf;
 
 /// Run the whole pipeline on an example: four work items to production in about a minute

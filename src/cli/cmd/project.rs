@@ -39,6 +39,7 @@ enum What {
     /// Remove a project from the configuration, but keep its record; exit 4 while it has live tasks
     #[command(after_help = "Example:\n  orch project remove API")]
     Remove {
+        /// The project's key
         #[arg(value_name = "KEY")]
         key: String,
     },

@@ -7,8 +7,9 @@ use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
 use crate::config::take_over;
-use crate::engine::reap::START_MS;
-use crate::engine::{base_job, supervise};
+use crate::engine::base_rows;
+use crate::engine::launch::START_MS;
+use crate::engine::run_job;
 use crate::model::ids::RunId;
 use anyhow::Context;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     // A service inherits nothing: the values it may have are next to its log.
     if let Some(dir) = &call.global.state_dir {
         let log_folder = match (&args.base, args.run) {
-            (Some(name), _) => base_job::dir_in(dir, name),
+            (Some(name), _) => base_rows::dir_in(dir, name),
             (None, run) => dir.join("runs").join(run.unwrap_or_default().to_string()),
         };
         let pipe = log_folder.join(PIPE);
@@ -43,8 +44,8 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     }
     let mut ctx = open::step(call, "run-job", Mode::Use)?;
     let worked = match (&args.base, args.run) {
-        (Some(name), _) => base_job::work(&mut ctx, name, args.token.as_deref().unwrap_or_default()),
-        (None, Some(run)) => supervise::run(&mut ctx, RunId(run), args.finalize),
+        (Some(name), _) => run_job::base(&mut ctx, name, args.token.as_deref().unwrap_or_default()),
+        (None, Some(run)) => run_job::run(&mut ctx, RunId(run), args.finalize),
         (None, None) => Ok(()),
     };
     open::leave(&mut ctx);

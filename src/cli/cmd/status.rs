@@ -4,8 +4,8 @@ use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::{Invocation, open, screen::Screen, signals::Signals};
 use crate::engine::status::{self, Which};
 use crate::engine::{Ctx, card};
-use crate::model::ids::TaskId;
-use crate::render::board::{View, page, screen, state};
+use crate::render::board::{page, screen, state};
+use crate::render::view::View;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ fn document(call: &Invocation, ctx: &mut Ctx, which: Which) -> Result<(), Failur
 }
 
 /// A task's card, and what the task does or waits for.
-fn one(ctx: &mut Ctx, id: TaskId, view: &View) -> Result<String, Failure> {
+fn one(ctx: &mut Ctx, id: crate::model::ids::TaskId, view: &View) -> Result<String, Failure> {
     let shown = status::read(ctx, Which::One(id))?;
     let card = card::plain(ctx, id)?;
     let held = shown.tasks.first().map(|row| state(row, view)).unwrap_or_default();

@@ -3,7 +3,8 @@
 use super::{Chart, Level};
 use crate::cli::trial;
 use crate::config::{Config, Project};
-use crate::engine::{Ctx, base_job};
+use crate::engine::Ctx;
+use crate::engine::base_rows;
 use crate::model::base::{Base, BaseState};
 
 const FIX: &str = "fix the default branch or the named settings; until then no agent starts";
@@ -18,22 +19,22 @@ pub fn all(ctx: &mut Ctx, config: &Config, say: &dyn Fn(&str), chart: &mut Chart
 
 fn one(ctx: &mut Ctx, config: &Config, project: &Project, say: &dyn Fn(&str), chart: &mut Chart) {
     let (area, name) = (&project.key, "base");
-    if !base_job::applies(config, project) {
+    if !base_rows::applies(config, project) {
         return chart.ok(area, name, "nothing to run: neither setup nor CI is configured, or base.enabled is off");
     }
     // An unreachable remote is reported once, and not contacted again.
     if chart.checks.iter().any(|c| c.area == *area && c.name == "remote" && c.level == Level::Failed) {
         return chart.warn(area, name, "not checked: the default branch can't be read", "fix the remote first");
     }
-    let digest = base_job::digest(config, project);
+    let digest = base_rows::digest(config, project);
     let (commit, tree) = match trial::head(ctx, project) {
         Ok(found) => found,
         // The remote's own check reports the same.
         Err(e) => return chart.warn(area, name, format!("not checked: {e:#}"), "fix the remote first"),
     };
     let known = ctx.store.read(|tx| {
-        let passed = tx.meta(&base_job::passed_key(project.base_name(), &tree, &digest))?.is_some();
-        Ok::<_, crate::adapters::store::StoreError>((passed, base_job::row(tx, project.base_name())?))
+        let passed = tx.meta(&base_rows::passed_key(project.base_name(), &tree, &digest))?.is_some();
+        Ok::<_, crate::adapters::store::StoreError>((passed, base_rows::row(tx, project.base_name())?))
     });
     match known {
         Ok((true, _)) => return chart.ok(area, name, format!("green at {}", commit.short())),

@@ -5,6 +5,7 @@ use crate::adapters::board::Scope;
 use crate::adapters::git::{Mirror, TreeEntry};
 use crate::adapters::notify::{Telegram, TelegramConfig};
 use crate::config::{Config, Project};
+use crate::engine::default_branch;
 use crate::engine::paths::Paths;
 use crate::engine::{Ctx, boards, notices, outages, projects};
 use crate::model::board::{Intent, Logical, StatusKind, fold};
@@ -77,7 +78,7 @@ fn fetched(ctx: &mut Ctx, config: &Config, project: &Project) -> Option<(Mirror,
     let roots = [Paths::new(&config.state_dir), ctx.paths.clone()];
     let path = roots.iter().map(|r| r.mirror(&project.repo)).find(|path| path.join("HEAD").is_file())?;
     let mirror = Mirror::open(&ctx.git(), &path, &project.git.remote, None).ok()?;
-    let name = projects::default_branch(ctx, project, &mirror).ok()?;
+    let name = default_branch::default_branch(ctx, project, &mirror).ok()?;
     let tip = mirror.tracking(&name).ok()??;
     Some((mirror, tip))
 }

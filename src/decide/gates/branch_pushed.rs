@@ -29,7 +29,7 @@ pub fn judged(head: &Sha, moved: bool, changed: &BTreeSet<String>) -> Judged {
 mod tests {
     use super::*;
     use crate::decide::gates::testing::sha;
-    use crate::model::task::EvidenceVerdict;
+    use crate::model::evidence::EvidenceVerdict;
 
     #[test]
     fn pipe_4_a_developer_has_worked_once_code_is_pushed_that_no_document_is() {

@@ -2,11 +2,10 @@
 
 use super::Facts;
 use crate::model::decision::Answer;
-use crate::model::evidence::EvidenceDetail;
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict};
 use crate::model::gate::Gate;
 use crate::model::policy::CiSource;
 use crate::model::stage::JobKind;
-use crate::model::task::EvidenceVerdict;
 use crate::model::view::TaskView;
 
 /// Whether CI is red again in a stay in which a person had it rerun: what follows has its own budget (ORD-1).

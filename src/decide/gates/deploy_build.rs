@@ -1,7 +1,7 @@
 //! `deploy_build` (BND-3): what the deploy command will get is built, confined, on this very head, before anything
 //! lands. A failed build is red CI on that head.
 
-use super::Facts;
+use super::{Facts, image_fresh};
 use crate::model::decision::{Answer, Need};
 use crate::model::gate::Gate;
 use crate::model::stage::JobKind;
@@ -24,19 +24,18 @@ pub fn newest<'f>(f: &Facts<'f>) -> Option<&'f Evidence> {
 
 /// Which gate a job of kind `build` serves now; `None`: nobody needs it any more.
 pub fn wanted(f: &Facts<'_>) -> Option<Gate> {
-    [Gate::StagingImageFresh, Gate::DeployBuild].into_iter().find(|gate| {
-        let answer = super::evaluate(*gate, f);
-        matches!(answer, Answer::Undecided { need: Need::Job(job), .. } if job.kind == JobKind::Build)
-    })
+    let builds = |answer: &Answer| matches!(answer, Answer::Undecided { need: Need::Job(job), .. } if job.kind == JobKind::Build);
+    let answers = [(Gate::StagingImageFresh, image_fresh::gate(f)), (Gate::DeployBuild, gate(f))];
+    answers.into_iter().find(|(_, answer)| builds(answer)).map(|(gate, _)| gate)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::decide::gates::testing::{policy, project, row, sha, view};
+    use crate::model::evidence::EvidenceVerdict;
     use crate::model::policy::ProjectPolicy;
     use crate::model::stage::Stage;
-    use crate::model::task::EvidenceVerdict;
 
     fn built() -> ProjectPolicy {
         ProjectPolicy { deploy_build: true, ..project() }

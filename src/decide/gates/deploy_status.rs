@@ -1,7 +1,8 @@
 //! `deploy_status` (SHIP-5): the deploy's phases, and its result as the finalizer recorded it.
 
-use super::{ENTERING_DEPLOY, Facts, MAX_TOOL_ERRORS, back_off, evaluate};
+use super::{Facts, MAX_TOOL_ERRORS, entering};
 use crate::decide::awaits;
+use crate::decide::back_off::back_off;
 use crate::model::decision::{Answer, Need, Procedure};
 use crate::model::deploy::{DeployEnd, DeployResult};
 use crate::model::finding::{Finding, Origin};
@@ -35,8 +36,8 @@ fn opening(f: &Facts<'_>) -> Answer {
     if let Some((why, until)) = awaits::waits(f.view) {
         return wait(Rule::Forge, why, Some(until));
     }
-    for gate in ENTERING_DEPLOY {
-        match evaluate(gate, f) {
+    for (_, evaluate) in entering::DEPLOY {
+        match evaluate(f) {
             Answer::Pass { .. } => {}
             other @ (Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. }) => {
                 return other;

@@ -2,9 +2,10 @@
 
 use super::Facts;
 use crate::model::decision::Answer;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::gate::Gate;
 use crate::model::stage::{JobKind, Stage};
-use crate::model::task::{Evidence, EvidenceVerdict};
+use crate::model::task::Evidence;
 
 /// The build job's answer for this head; after a rebuild the declared checks run again on the new image.
 pub fn gate(f: &Facts<'_>) -> Answer {

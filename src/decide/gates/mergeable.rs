@@ -1,13 +1,13 @@
 //! `branch_mergeable` (SHIP-2): what lands is exactly what was tested.
 
-use super::{Facts, ci_green, verdict};
+use super::facts::answer_of;
+use super::{Facts, ci_green};
 use crate::model::decision::{Answer, Need, Procedure};
-use crate::model::evidence::EvidenceDetail;
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict};
 use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::report::Rule;
 use crate::model::stage::Stage;
-use crate::model::task::EvidenceVerdict;
 
 /// Lease, base in the head, CI green on the head, and every verdict holding for it (RULE-4), in this order.
 pub fn gate(f: &Facts<'_>) -> Answer {
@@ -27,7 +27,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
             && task.head_sha.as_ref() == Some(&e.sha)
             && e.verdict != EvidenceVerdict::Missing
     });
-    let why = match row.and_then(verdict) {
+    let why = match row.and_then(answer_of) {
         None => {
             return Answer::Undecided {
                 why: "the branch has yet to be updated to the default branch under the merge lease".to_owned(),

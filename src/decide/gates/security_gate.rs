@@ -27,8 +27,8 @@ mod tests {
     use super::*;
     use crate::model::decision::Need;
     use crate::model::evidence::EvidenceDetail;
+    use crate::model::evidence::EvidenceVerdict;
     use crate::model::stage::Stage;
-    use crate::model::task::EvidenceVerdict;
 
     #[test]
     fn rule_1_a_scan_counts_for_exactly_its_head_and_what_an_equal_update_made_of_it() {

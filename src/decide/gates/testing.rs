@@ -1,12 +1,12 @@
 //! A small world for the gates' tables of cases.
 
-use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::evidence::{Carry, EvidenceDetail, EvidenceVerdict};
 use crate::model::gate::Subject;
 use crate::model::ids::{JobId, Key, Sha, TaskId};
 use crate::model::inputs::Input;
 use crate::model::policy::{AgentPolicy, CiSource, Policy, ProjectPolicy};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
-use crate::model::task::{Actor, Deploy, DeployState, Evidence, EvidenceVerdict, Job, Task};
+use crate::model::task::{Actor, Deploy, DeployState, Evidence, Job, Task};
 use crate::model::time::Stamp;
 use crate::model::view::TaskView;
 

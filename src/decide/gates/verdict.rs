@@ -3,6 +3,7 @@
 
 use crate::model::artefact::{Artefact, folder, listed, short, token, validate};
 use crate::model::deploy::DeployWord;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::{Finding, Origin};
 use crate::model::frontmatter::{Document, Field, Read, read};
 use crate::model::gate::Gate;
@@ -10,7 +11,6 @@ use crate::model::ids::Key;
 use crate::model::scan::{ScanReason, ScanVerdict};
 use crate::model::stage::Stage;
 use crate::model::staging::StagingStatus;
-use crate::model::task::EvidenceVerdict;
 use crate::model::text::beginning;
 use crate::model::watch::WatchStatus;
 

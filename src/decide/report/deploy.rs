@@ -13,13 +13,13 @@ use crate::model::effect::{
     BaseSettings, Depth, Effect, Inspected, Merge, Merging, Opening, Purpose, Ready, Survey, Surveyed,
 };
 use crate::model::event::Event;
-use crate::model::evidence::{EvidenceDetail, NewEvidence};
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict, NewEvidence};
 use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::landing::{Awaited, Awaits, MergeAnswer, Seen};
 use crate::model::plan::{Entry, Message, NewDeploy, Plan, Then};
 use crate::model::report::{ActionKind, Rule};
-use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
+use crate::model::task::{Deploy, DeployState, Task};
 use crate::model::text::clip;
 use crate::model::window::Window;
 use serde_json::json;

@@ -1,23 +1,23 @@
 //! The merge gate (SHIP-2): take the lease, look, bring the branch up to the default branch, record the answer for one
 //! head.
 
-use super::{Now, consequences, stray, unsettled};
+use super::{Now, consequences, unsettled};
 use crate::decide::landing::judge;
 use crate::decide::merge::{self, AtGate};
 use crate::model::branch_write::BranchWrite;
 use crate::model::change::Change;
 use crate::model::effect::{
-    BranchUpdate, Depth, Effect, GateWork, HeadSeen, NewPull, Purpose, Report, Site, Survey, Surveyed, Updated,
+    BranchUpdate, Depth, Effect, GateWork, HeadSeen, NewPull, Purpose, Site, Survey, Surveyed, Updated,
 };
 use crate::model::event::Event;
-use crate::model::evidence::{Carry, EvidenceDetail, NewEvidence};
+use crate::model::evidence::{Carry, EvidenceDetail, EvidenceVerdict, NewEvidence};
 use crate::model::gate::{Gate, Subject};
 use crate::model::ids::Sha;
 use crate::model::landing::Seen;
 use crate::model::plan::{Entry, Plan, Then};
 use crate::model::refusal::Asked;
 use crate::model::report::ActionKind;
-use crate::model::task::{EvidenceVerdict, PullRef, Task};
+use crate::model::task::{PullRef, Task};
 use crate::model::text::clip;
 use crate::model::view::TaskView;
 use crate::model::window::Window;
@@ -246,7 +246,8 @@ fn recorded(view: &TaskView, entries: &[Entry]) -> TaskView {
     after
 }
 
-fn unrelated(task: &Task) -> Plan {
+/// Branch and default branch have nothing in common: somebody rewrote one of them.
+pub fn unrelated(task: &Task) -> Plan {
     let branch = task.branch.as_deref().unwrap_or("its branch");
     let key = &task.key;
     let why = format!(
@@ -255,56 +256,52 @@ fn unrelated(task: &Task) -> Plan {
     Plan { entries: Vec::new(), then: Then::Refuse { why } }
 }
 
-/// The commit for the branch is made, or there is nothing to make.
-pub fn made(now: &Now<'_>, site: &Site, update: &BranchUpdate, report: Report, effect: &Effect) -> Plan {
-    match report {
-        Report::UpToDate => {
-            let why = format!("{} contains {} at {}", update.old.short(), site.default_branch, site.tip.short());
-            answer(now, EvidenceVerdict::Pass, &why, mergeable(site.fence, &site.tip))
-        }
-        Report::Conflict { paths } => {
-            let (why, finding) = merge::conflict(&paths, &site.tip);
-            let findings = vec![finding];
-            let detail = EvidenceDetail::Mergeable { fence: site.fence, base: site.tip.clone(), findings };
-            answer(now, EvidenceVerdict::Fail, &why, detail)
-        }
-        // Opening the window and recording a stop exclude each other here (RULE-16).
-        Report::Made { .. } if now.moved || now.task().stop_requested_at.is_some() || !now.leased(site.fence) => {
-            Plan::nothing()
-        }
-        Report::Made { new } => {
-            let task = now.task();
-            let (old, base) = (update.old.clone(), update.tip.clone());
-            let key = format!("t{}/a{}/rebase/{}/{}", task.id, task.attempt, old.short(), base.short());
-            let write = BranchWrite::Rebased { branch: update.branch.clone(), old, new: new.clone(), base };
-            let entries = vec![
-                Entry::Change(Change::OpenWindow(Window::Update)),
-                Entry::Intend { key: key.clone(), kind: write.kind(), intent: write.intent() },
-            ];
-            Plan::perform(Effect::PushUpdate { key, update: update.clone(), new }).after(entries)
-        }
-        other => stray(effect, &other),
-    }
+/// The branch has what is on the default branch: the gate passes.
+pub fn up_to_date(now: &Now<'_>, site: &Site, update: &BranchUpdate) -> Plan {
+    let why = format!("{} contains {} at {}", update.old.short(), site.default_branch, site.tip.short());
+    answer(now, EvidenceVerdict::Pass, &why, mergeable(site.fence, &site.tip))
 }
 
-/// The update was pushed, or it was not.
-pub fn pushed(now: &Now<'_>, key: &str, update: &BranchUpdate, new: &Sha, report: Report, effect: &Effect) -> Plan {
-    match report {
-        Report::Updated(updated) if updated.new == *new => Plan::record(adopted(now, key, &updated)),
-        Report::NotPushed { reason, moved } => {
-            let entries = vec![
-                Entry::Change(Change::CloseWindow),
-                Entry::Outcome { key: key.to_owned(), outcome: json!({"done": false}) },
-            ];
-            let why = format!(
-                "the remote refuses the updated branch {}: {reason}; let orch force-push its own branches there, or set merge.update: merge, then `orch retry {}`",
-                update.branch, update.key
-            );
-            Plan { entries, then: if moved { Then::Done } else { Then::Refuse { why } } }
-        }
-        Report::Unrelated => unrelated(now.task()),
-        other => stray(effect, &other),
+/// Both sides changed the same lines: the developer resolves them.
+pub fn conflict(now: &Now<'_>, site: &Site, paths: &[String]) -> Plan {
+    let (why, finding) = merge::conflict(paths, &site.tip);
+    let detail = EvidenceDetail::Mergeable { fence: site.fence, base: site.tip.clone(), findings: vec![finding] };
+    answer(now, EvidenceVerdict::Fail, &why, detail)
+}
+
+/// The commit for the branch is made. Opening the window and recording a stop exclude each other here (RULE-16).
+pub fn made(now: &Now<'_>, site: &Site, update: &BranchUpdate, new: Sha) -> Plan {
+    let task = now.task();
+    if now.moved || task.stop_requested_at.is_some() || !now.leased(site.fence) {
+        return Plan::nothing();
     }
+    let (old, base) = (update.old.clone(), update.tip.clone());
+    let key = format!("t{}/a{}/rebase/{}/{}", task.id, task.attempt, old.short(), base.short());
+    let write = BranchWrite::Rebased { branch: update.branch.clone(), old, new: new.clone(), base };
+    let entries = vec![
+        Entry::Change(Change::OpenWindow(Window::Update)),
+        Entry::Intend { key: key.clone(), kind: write.kind(), intent: write.intent() },
+    ];
+    Plan::perform(Effect::PushUpdate { key, update: update.clone(), new }).after(entries)
+}
+
+/// The update is on the remote.
+pub fn pushed(now: &Now<'_>, key: &str, updated: &Updated) -> Plan {
+    Plan::record(adopted(now, key, updated))
+}
+
+/// The update is not on the remote: its window closes. `moved`: the branch was somewhere else; otherwise the remote
+/// refuses.
+pub fn not_pushed(key: &str, update: &BranchUpdate, reason: &str, moved: bool) -> Plan {
+    let entries = vec![
+        Entry::Change(Change::CloseWindow),
+        Entry::Outcome { key: key.to_owned(), outcome: json!({"done": false}) },
+    ];
+    let why = format!(
+        "the remote refuses the updated branch {}: {reason}; let orch force-push its own branches there, or set merge.update: merge, then `orch retry {}`",
+        update.branch, update.key
+    );
+    Plan { entries, then: if moved { Then::Done } else { Then::Refuse { why } } }
 }
 
 /// Records an update of ours that is on the remote: the new head, how it was made from the old one, the gate's answer.

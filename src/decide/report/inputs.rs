@@ -2,12 +2,11 @@
 
 use super::Now;
 use crate::model::effect::Effect;
-use crate::model::evidence::{EvidenceDetail, NewEvidence};
+use crate::model::evidence::{EvidenceDetail, EvidenceVerdict, NewEvidence};
 use crate::model::gate::Subject;
 use crate::model::ids::Sha;
 use crate::model::inputs::{Input, MOST, first};
 use crate::model::plan::{Entry, Plan, Then};
-use crate::model::task::EvidenceVerdict;
 
 /// Lists them for the task's head.
 pub fn begin(now: &Now<'_>) -> Plan {

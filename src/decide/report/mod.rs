@@ -56,8 +56,14 @@ pub fn report(view: &TaskView, policy: &Policy, effect: &Effect, report: Report,
         (Effect::Survey { purpose, survey }, Report::Surveyed(found)) => surveyed(&now, purpose, survey, &found),
         (Effect::ReadHead { remote, gate, .. }, Report::Head(seen)) => gate::head(&now, remote, gate.as_ref(), seen),
         (Effect::OpenPull { pull, gate }, Report::Pull(made)) => gate::pull(&now, pull, gate.as_ref(), &made),
-        (Effect::MakeUpdate { site, update }, made) => gate::made(&now, site, update, made, effect),
-        (Effect::PushUpdate { key, update, new }, pushed) => gate::pushed(&now, key, update, new, pushed, effect),
+        (Effect::MakeUpdate { site, update }, Report::UpToDate) => gate::up_to_date(&now, site, update),
+        (Effect::MakeUpdate { site, .. }, Report::Conflict { paths }) => gate::conflict(&now, site, &paths),
+        (Effect::MakeUpdate { site, update }, Report::Made { new }) => gate::made(&now, site, update, new),
+        (Effect::PushUpdate { key, .. }, Report::Updated(updated)) => gate::pushed(&now, key, &updated),
+        (Effect::PushUpdate { key, update, .. }, Report::NotPushed { reason, moved }) => {
+            gate::not_pushed(key, update, &reason, moved)
+        }
+        (Effect::PushUpdate { .. }, Report::Unrelated) => gate::unrelated(&view.task),
         (effect, report) => opening_or_landing(&now, effect, report),
     }
 }

@@ -135,10 +135,11 @@ fn cli_2_a_dry_run_follows_a_stop_to_its_end() {
     while let Then::Perform(effect) = plan.then {
         let local = if effect.is_local() { Some(Report::Left(left())) } else { effect.expected(&v) };
         plan = of(&v, &effect, local.unwrap());
-        did.extend(plan.entries.iter().filter_map(|e| match e {
-            Entry::Did { kind, .. } => Some(kind.as_str()),
-            _ => None,
-        }));
+        did.extend(
+            plan.entries
+                .iter()
+                .filter_map(|e| if let Entry::Did { kind, .. } = e { Some(kind.as_str()) } else { None }),
+        );
     }
     assert_eq!(did, ["pr_closed", "branch_deleted", "worktree_removed", "task_cancelled"]);
 }

@@ -93,7 +93,13 @@ fn surveyed(v: &TaskView, found: Surveyed) -> Plan {
 
 /// A plan in a few words: what it writes, and what follows.
 pub fn told(plan: &Plan) -> String {
-    let entry = |e: &Entry| match e {
+    let mut words: Vec<&str> = plan.entries.iter().map(entry_word).collect();
+    words.push(then_word(&plan.then));
+    words.join(" ")
+}
+
+fn entry_word(e: &Entry) -> &str {
+    match e {
         Entry::Change(Change::Head { .. }) => "head",
         Entry::Change(Change::CloseWindow) => "close",
         Entry::Change(Change::OpenWindow(_)) => "open",
@@ -124,8 +130,11 @@ pub fn told(plan: &Plan) -> String {
         Entry::BasePassed { .. } => "base passed",
         Entry::Did { .. } => "did",
         Entry::Hold { .. } => "hold",
-    };
-    let then = match &plan.then {
+    }
+}
+
+fn then_word(then: &Then) -> &'static str {
+    match then {
         Then::Done => "done",
         Then::Perform(Effect::WriteLeaseFile { .. }) => "lease file",
         Then::Perform(Effect::Survey { .. }) => "survey",
@@ -156,10 +165,7 @@ pub fn told(plan: &Plan) -> String {
         Then::Refuse { .. } => "refuse",
         Then::Fail { .. } => "fail",
         Then::NotYet { .. } => "not yet",
-    };
-    let mut words: Vec<&str> = plan.entries.iter().map(entry).collect();
-    words.push(then);
-    words.join(" ")
+    }
 }
 
 #[test]

@@ -4,10 +4,11 @@ use super::world::{Rel, Res, Row, Setting, T, Window, World};
 use crate::decide::dispatch::Dispatch;
 use crate::model::decision::Decision;
 use crate::model::edges::EDGES;
+use crate::model::evidence::EvidenceVerdict as V;
 use crate::model::gate::Gate;
 use crate::model::policy::CiSource;
 use crate::model::stage::{JobKind, Stage};
-use crate::model::task::{DeployState, EvidenceVerdict as V, Task, Waiting};
+use crate::model::task::{DeployState, Task, Waiting};
 use crate::model::view::QueueView;
 
 fn passed(t: &T, which: impl Fn(&Row) -> bool, gate: Gate) -> bool {

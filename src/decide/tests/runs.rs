@@ -4,9 +4,10 @@ use super::invariants as hold;
 use super::steps::{By, Steps, drive};
 use super::world::{D, Entry, NOW, Out, Outcomes, Phase, Res, Run, T, actor};
 use crate::decide::reap::{self, Reap, ReapPolicy, Seen, reap};
+use crate::model::evidence::EvidenceVerdict as V;
 use crate::model::gate::Gate;
 use crate::model::stage::{JobKind, Stage};
-use crate::model::task::{self, DeployState, EvidenceVerdict as V, RunState};
+use crate::model::task::{self, DeployState, RunState};
 use crate::model::time::Stamp;
 
 impl Steps<'_> {

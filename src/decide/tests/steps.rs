@@ -3,16 +3,16 @@
 
 use super::invariants as hold;
 use super::world::{Act, D, Entry, NOW, Outcomes, Phase, Rel, Run, Setting, T, Window, World};
-use crate::decide::changes;
-use crate::decide::dispatch;
 use crate::decide::transition::{decide, send_back};
+use crate::decide::{changes, dispatch};
 use crate::model::change::Budget;
 use crate::model::decision::{Decision, Procedure};
 use crate::model::edges::{Edge as Along, leads};
+use crate::model::evidence::EvidenceVerdict as V;
 use crate::model::finding::{Finding, Origin};
 use crate::model::gate::Gate;
 use crate::model::stage::{JobKind, Stage};
-use crate::model::task::{DeployState, EvidenceVerdict as V};
+use crate::model::task::DeployState;
 
 /// Who makes an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 
 use crate::decide::gates::testing::{self, sha};
 use crate::model::deploy::{DeployEnd, DeployResult};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::{Finding, Origin};
 use crate::model::gate::Gate;
 use crate::model::ids::{JobId, Key, TaskId};
 use crate::model::policy::Policy;
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::Actor;
-use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Freeze, Job, Lease, Task, Waiting};
+use crate::model::task::{Actor, Deploy, DeployState, Evidence, Freeze, Job, Lease, Task, Waiting};
 use crate::model::time::Stamp;
 use crate::model::view::{Blocker, Busy, Place, QueueView, TaskView};
 use crate::model::watch::Watch;

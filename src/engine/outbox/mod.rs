@@ -13,9 +13,10 @@ use crate::model::board::{Resolved, WorkItem, indication};
 use crate::model::card::Delivered;
 use crate::model::ci::StatusState;
 use crate::model::event::Event;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::ids::Sha;
 use crate::model::report::ActionKind;
-use crate::model::task::{EvidenceVerdict, Task};
+use crate::model::task::Task;
 use anyhow::Result;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -134,7 +135,7 @@ fn one(ctx: &mut Ctx, row: &OutboxRow, until: Instant) -> Delivered {
         (Sink::ForgeStatus, Some(task)) => forge_status(ctx, &task, row),
         (Sink::Card, Some(task)) => notices::card(ctx, &task, row, until),
         (Sink::Alert, task) => notices::alert(ctx, row, task.as_ref(), until),
-        (Sink::Chat, task) => super::asks::deliver(ctx, row, task.as_ref(), until),
+        (Sink::Chat, task) => super::chat_acts::deliver(ctx, row, task.as_ref(), until),
         (Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::ForgeStatus | Sink::Card, None) => {
             Ok(Delivered::Refused { why: "it names no task".to_owned() })
         }

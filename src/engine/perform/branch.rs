@@ -4,6 +4,7 @@ use crate::adapters::forge::{PullRequest, PullState};
 use crate::adapters::git::{DeleteOutcome, GitError, Mirror, Person, PushOutcome, line::Ours};
 use crate::adapters::process::{self, Life};
 use crate::config::Project;
+use crate::engine::default_branch;
 use crate::engine::services::{self, Access};
 use crate::engine::{Ctx, approval, artefacts, projects};
 use crate::model::branch_write::BranchWrite;
@@ -28,7 +29,7 @@ pub fn survey(ctx: &mut Ctx, task: &Task, s: &Survey) -> Result<Surveyed> {
 
 fn once(ctx: &mut Ctx, task: &Task, project: &Project, s: &Survey) -> Result<Option<Surveyed>> {
     let mirror = projects::mirror(ctx, project)?;
-    let default_branch = projects::default_branch(ctx, project, &mirror)?;
+    let default_branch = default_branch::default_branch(ctx, project, &mirror)?;
     // The pull request before the base, so that a merge in between can't appear to have left no trace.
     let mut pull = ask_pull(ctx, project, task, &default_branch, s.depth)?;
     let untouched = matches!(pull, PullSeen::None | PullSeen::Open { .. });
@@ -38,13 +39,13 @@ fn once(ctx: &mut Ctx, task: &Task, project: &Project, s: &Survey) -> Result<Opt
         mirror.remote_heads(&[&default_branch, &s.branch])
     };
     let asked = services::git(ctx, project, Access::Read, asked)?;
-    if projects::switched(ctx, project, &default_branch, &asked)?.is_some() {
+    if default_branch::switched(ctx, project, &default_branch, &asked)?.is_some() {
         return Ok(None);
     }
     let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(asked.at).unwrap_or_default();
     let Some(tip) = tip else {
         // It was renamed.
-        projects::follow(ctx, project, &mirror, &default_branch)?;
+        default_branch::follow(ctx, project, &mirror, &default_branch)?;
         return Ok(None);
     };
     let tip = if mirror.tracking(&default_branch)?.as_ref() == Some(&tip) {
@@ -153,7 +154,7 @@ pub fn contains(ctx: &mut Ctx, task: &Task, opening: &Opening) -> Result<Report>
 pub fn at(ctx: &mut Ctx, task: &Task, branch: &str) -> Result<Report> {
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
-    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let default = default_branch::default_branch(ctx, &project, &mirror)?;
     let head = services::git(ctx, &project, Access::Read, mirror.remote_head(branch))?;
     Ok(Report::BranchAt { head, default })
 }

@@ -7,7 +7,8 @@ pub mod merge;
 pub mod processes;
 pub mod pull;
 
-use super::{Ctx, base, base_job, inputs};
+use super::{Ctx, base, inputs};
+use crate::engine::base_rows;
 use crate::model::decision::Procedure;
 use crate::model::effect::{BaseSettings, Effect, Report};
 use crate::model::task::Task;
@@ -70,7 +71,9 @@ fn prepare(ctx: &mut Ctx, task: &Task, procedure: Procedure) -> Result<Report> {
     let revision = if procedure.needs_repository() { base::ensure(ctx, task.id)?.task.revision } else { task.revision };
     let file_fence = super::lease::file_fence(ctx, &task.repo);
     let project = ctx.project(&task.project)?;
-    let settings = base_job::applies(&ctx.config, project)
-        .then(|| BaseSettings { name: project.base_name().to_owned(), digest: base_job::digest(&ctx.config, project) });
+    let settings = base_rows::applies(&ctx.config, project).then(|| BaseSettings {
+        name: project.base_name().to_owned(),
+        digest: base_rows::digest(&ctx.config, project),
+    });
     Ok(Report::Ready { revision, file_fence, settings })
 }

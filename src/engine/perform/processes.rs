@@ -1,6 +1,7 @@
 //! Effects on processes.
 
-use crate::engine::{Ctx, cluster, supervise, tree};
+use crate::engine::run_env;
+use crate::engine::{Ctx, cluster, tree};
 use crate::model::effect::Report;
 use crate::model::task::{Actor, Run, Task};
 use anyhow::Result;
@@ -24,7 +25,7 @@ pub fn end_runs(ctx: &mut Ctx, runs: &[Run]) -> Result<()> {
 /// Deletes environment files of the task's runs.
 pub fn forget_environments(ctx: &mut Ctx, task: &Task) -> Result<Report> {
     for run in ctx.store.read(|tx| tx.runs_of(task.id))? {
-        supervise::forget_environment(ctx, run.id);
+        run_env::forget_environment(ctx, run.id);
     }
     Ok(Report::Done)
 }

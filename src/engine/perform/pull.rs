@@ -1,6 +1,7 @@
 //! Effects on pull requests.
 
 use crate::adapters::forge::PullState;
+use crate::engine::default_branch;
 use crate::engine::{Ctx, projects, services};
 use crate::model::effect::{NewPull, Report};
 use crate::model::task::{PullRef, Task};
@@ -11,7 +12,7 @@ pub fn open(ctx: &mut Ctx, task: &Task, new: &NewPull) -> Result<PullRef> {
     let project = ctx.project(&task.project)?.clone();
     let into = if new.into.is_empty() {
         let mirror = projects::mirror(ctx, &project)?;
-        projects::default_branch(ctx, &project, &mirror)?
+        default_branch::default_branch(ctx, &project, &mirror)?
     } else {
         new.into.clone()
     };
@@ -36,7 +37,7 @@ pub fn close(ctx: &mut Ctx, task: &Task, key: &str, number: i64) -> Result<Repor
 pub fn find(ctx: &mut Ctx, task: &Task, branch: &str) -> Result<Report> {
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
-    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let default = default_branch::default_branch(ctx, &project, &mirror)?;
     let found = services::forge(ctx, &project, |forge| forge.find_pull(branch, &default))?;
     Ok(Report::PullIs(found.filter(|p| p.state == PullState::Open).map(|p| p.number)))
 }

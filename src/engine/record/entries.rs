@@ -3,12 +3,14 @@
 use super::hold;
 use super::messages;
 use crate::adapters::store::{Result, StoreError, Tx};
-use crate::engine::{Moment, awaits, base_job};
+use crate::engine::{Moment, awaits, base_rows};
+use crate::model::evidence::NewEvidence;
 use crate::model::plan::{Entry, NewDeploy};
 use crate::model::report::{ActionKind, ActionLine, Rule};
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::task::{Deploy, DeployState, Task};
 use crate::model::view::TaskView;
+use crate::model::withdrawal::Withdrawal;
 use serde_json::{Value, json};
 
 /// What was recorded: the row as it is now, and the lines of the step's report.
@@ -62,18 +64,8 @@ impl Writing<'_> {
                 self.unsaved = true;
             }
             Entry::Touch => self.unsaved = true,
-            Entry::TakeLease { file_fence, fence } => {
-                let held = tx.take_lease(&self.view.task.repo, id, &self.now.me, file_fence, &self.now.stamp)?;
-                if held.is_none_or(|l| l.fence != fence) {
-                    return Err(StoreError::Lost);
-                }
-            }
-            Entry::Evidence { row, status } => {
-                tx.add_evidence(&self.done.task, &row, at)?;
-                if status {
-                    messages::forge_status(tx, &self.done.task, &row, at)?;
-                }
-            }
+            Entry::TakeLease { file_fence, fence } => self.take_lease(file_fence, fence)?,
+            Entry::Evidence { row, status } => self.evidence(&row, status)?,
             Entry::StatusesAgain => messages::forge_statuses_again(tx, &self.done.task, at)?,
             Entry::Intend { key, kind, intent } => {
                 super::intend(tx, &key, Some(id), kind, &intent, &self.now.me, at).map(drop)?
@@ -81,22 +73,9 @@ impl Writing<'_> {
             Entry::Outcome { key, outcome } => super::outcome(tx, &key, &outcome, at)?,
             Entry::Event { name, detail } => super::event(tx, at, Some(id), name, &detail).map(drop)?,
             Entry::FreeLease => hold::free_lease(tx, self.view).map(drop)?,
-            Entry::CancelJobs { why } => {
-                let jobs = tx.cancel_jobs(id, &why, at)?;
-                if jobs > 0 {
-                    self.did(ActionKind::JobCancelled, json!({"jobs": jobs}));
-                }
-            }
-            Entry::CancelRuns { why } => {
-                for job in tx.jobs_of(id)? {
-                    tx.settle_runs_of_job(job.id, &RunEnd::new(RunResult::Cancelled, why.as_str()), at)?;
-                }
-            }
-            Entry::Tombstone => {
-                self.save()?;
-                tx.tombstone(id)?;
-                tx.item_ended(&self.view.task.project, &self.view.task.item_id)?;
-            }
+            Entry::CancelJobs { why } => self.cancel_jobs(&why)?,
+            Entry::CancelRuns { why } => self.cancel_runs(&why)?,
+            Entry::Tombstone => self.tombstone()?,
             Entry::Message(message) => messages::post(tx, &self.done.task, &[message], at)?,
             Entry::Show => messages::show(tx, &self.done.task, at)?,
             Entry::Card => messages::card(tx, &self.done.task, at)?,
@@ -106,23 +85,60 @@ impl Writing<'_> {
             Entry::MoveDeploy { id, from, to, landed } => tx.move_deploy(&id, from, to, landed.as_ref(), None, at)?,
             Entry::Awaits(wait) => awaits::put(tx, id, &wait)?,
             Entry::BasePassed { settings, tree } => {
-                base_job::passed(tx, &settings.name, &tree, &settings.digest, at)?;
+                base_rows::passed(tx, &settings.name, &tree, &settings.digest, at)?;
             }
             Entry::Block { why, freeze } => self.block(&why, freeze)?,
             Entry::Freeze { why } => self.freeze(&why, json!({"repo": self.view.task.repo, "why": why}))?,
-            Entry::Withdrawn(cause) => {
-                self.save()?;
-                let (held, frozen) = hold::withdraw(tx, &mut self.done.task, &cause, at)?;
-                if held {
-                    self.done.holds.push((Rule::Withdrawn, cause.to_string()));
-                    self.done.changed = true;
-                }
-                if frozen {
-                    self.did(ActionKind::RepoFrozen, json!({"why": cause.to_string()}));
-                }
-            }
+            Entry::Withdrawn(cause) => self.withdrawn(&cause)?,
             Entry::Did { kind, detail } => self.did(kind, detail),
             Entry::Hold { rule, why } => self.done.holds.push((rule, why)),
+        }
+        Ok(())
+    }
+
+    fn take_lease(&mut self, file_fence: i64, fence: i64) -> Result<()> {
+        let (task, now) = (&self.view.task, self.now);
+        let held = self.tx.take_lease(&task.repo, task.id, &now.me, file_fence, &now.stamp)?;
+        if held.is_none_or(|l| l.fence != fence) { Err(StoreError::Lost) } else { Ok(()) }
+    }
+
+    fn evidence(&mut self, row: &NewEvidence, status: bool) -> Result<()> {
+        self.tx.add_evidence(&self.done.task, row, self.at)?;
+        if status { messages::forge_status(self.tx, &self.done.task, row, self.at) } else { Ok(()) }
+    }
+
+    fn cancel_jobs(&mut self, why: &str) -> Result<()> {
+        let jobs = self.tx.cancel_jobs(self.view.task.id, why, self.at)?;
+        if jobs > 0 {
+            self.did(ActionKind::JobCancelled, json!({"jobs": jobs}));
+        }
+        Ok(())
+    }
+
+    fn cancel_runs(&mut self, why: &str) -> Result<()> {
+        let end = RunEnd::new(RunResult::Cancelled, why);
+        for job in self.tx.jobs_of(self.view.task.id)? {
+            self.tx.settle_runs_of_job(job.id, &end, self.at)?;
+        }
+        Ok(())
+    }
+
+    fn tombstone(&mut self) -> Result<()> {
+        self.save()?;
+        let task = &self.view.task;
+        self.tx.tombstone(task.id)?;
+        self.tx.item_ended(&task.project, &task.item_id)
+    }
+
+    fn withdrawn(&mut self, cause: &Withdrawal) -> Result<()> {
+        self.save()?;
+        let (held, frozen) = hold::withdraw(self.tx, &mut self.done.task, cause, self.at)?;
+        if held {
+            self.done.holds.push((Rule::Withdrawn, cause.to_string()));
+            self.done.changed = true;
+        }
+        if frozen {
+            self.did(ActionKind::RepoFrozen, json!({"why": cause.to_string()}));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::messages;
 use crate::adapters::store::{Result, Tx};
 use crate::decide::said;
-use crate::engine::cache;
+use crate::engine::cache_rows;
 use crate::model::act::By;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
@@ -47,7 +47,7 @@ pub fn freeze_by(tx: &Tx<'_>, repo: &str, why: &str, by: &By, at: i64) -> Result
 fn freeze(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, by: Option<&By>, at: i64) -> Result<bool> {
     let new = tx.set_freeze(repo, why, task.map(|t| t.id), at)?;
     if new {
-        cache::drop_base(tx, repo, at)?;
+        cache_rows::drop_base(tx, repo, at)?;
         let n = tx.count_up(&format!("freezes/{repo}"), 1)?;
         super::event(tx, at, task.map(|t| t.id), Event::RepoFrozen, &json!({"repo": repo, "why": why, "by": by}))?;
         messages::alert_named(tx, AlertKind::Frozen, repo, n, why, at)?;
@@ -60,7 +60,7 @@ fn freeze(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, by: Option<&B
 pub fn unfreeze_repo(tx: &Tx<'_>, repo: &str, by: &By, at: i64) -> Result<bool> {
     let lifted = tx.lift_freeze(repo)?;
     if lifted {
-        cache::drop_base(tx, repo, at)?;
+        cache_rows::drop_base(tx, repo, at)?;
         super::event(tx, at, None, Event::RepoUnfrozen, &json!({"repo": repo, "by": by}))?;
         show_freeze(tx, repo, None, at)?;
     }

@@ -6,9 +6,10 @@ use crate::decide::gates::said_again;
 use crate::decide::said::Message;
 use crate::model::board::indication;
 use crate::model::card::{AlertKind, Cause, cause_key};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::gate::Subject;
 use crate::model::ids::Sha;
-use crate::model::task::{EvidenceVerdict, Task};
+use crate::model::task::Task;
 use serde_json::json;
 
 /// The key under which an indication is delivered: one for each thing that the board has to show in this stay.

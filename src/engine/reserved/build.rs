@@ -1,14 +1,16 @@
 //! The `build` job: builds what staging runs (`image`) or what the deploy command gets (BND-3).
 
+use super::bench::{Bench, answered, bench, row, with};
+use super::image;
 use super::output::{self, Made};
-use super::{Bench, answered, bench, image, row, with};
 use crate::decide::gates::{Facts, deploy_build, verdict::finding};
-use crate::engine::agent::tail;
+use crate::engine::run_files::tail;
 use crate::engine::settle::Settlement;
 use crate::engine::{Ctx, view};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Origin;
 use crate::model::gate::Gate;
-use crate::model::task::{EvidenceVerdict, Run};
+use crate::model::task::Run;
 use anyhow::Result;
 
 /// Of longer output only the tail goes to the developer.

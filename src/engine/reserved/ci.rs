@@ -1,19 +1,22 @@
 //! The `ci` job: runs `ci.command` on one commit, or reads the commit's statuses from the forge (RULE-2).
 
+use super::bench::{Bench, By, Order, answered, bench, row, with};
 use super::red_ci::{self, Red};
-use super::{Bench, By, Order, answered, bench, row, with};
 use crate::adapters::child::ChildError;
 use crate::decide::gates::{ci::roll_up, verdict::finding};
 use crate::decide::ran::{OfCi, of_ci};
 use crate::decide::undecided;
-use crate::engine::agent::tail;
+use crate::engine::base_rows;
+use crate::engine::run_files::tail;
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, base_job, refused, services, settle, throttle};
+use crate::engine::stopwatch;
+use crate::engine::{Ctx, refused, services, throttle};
 use crate::model::ci::{CiAnswer, on_head};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Origin;
 use crate::model::gate::Gate;
 use crate::model::refusal::Asked;
-use crate::model::task::{Cause, EvidenceVerdict, Run};
+use crate::model::task::{Cause, Run};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -53,10 +56,10 @@ fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<S
         Ok(_) | Err(_) => bench.clear()?,
     }
     let head = bench.subject.short().to_owned();
-    let red = match of_ci(key, &head, &super::ran(&ran)) {
+    let red = match of_ci(key, &head, &super::bench::ran(&ran)) {
         OfCi::Green => {
             let why = format!("ci.command passed on {head}");
-            let ground = Some(base_job::digest(&ctx.config, &bench.project));
+            let ground = Some(base_rows::digest(&ctx.config, &bench.project));
             let row = row(bench, run, Gate::CiGreen, EvidenceVerdict::Pass, why, vec![], false)?;
             return Ok(answered(with(row, |code| code.ground = ground)));
         }
@@ -76,7 +79,7 @@ fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<S
 
 /// For how long the forge has answered "not yet" about this job, in milliseconds.
 fn undecided_for(ctx: &mut Ctx, run: &Run, bench: &Bench, answered: bool) -> Result<i64> {
-    settle::undecided_for(ctx, &bench.task, &format!("ci/j{}", run.job_id), answered, Some(undecided::GAP_MS))
+    stopwatch::undecided_for(ctx, &bench.task, &format!("ci/j{}", run.job_id), answered, Some(undecided::GAP_MS))
 }
 
 fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {

@@ -1,19 +1,20 @@
 //! The `deploy` and `deploy-finalizer` jobs (SHIP-5): the wrapper that starts the command at most once, and phase C.
 
+use super::bench::{By, Order, bench, keep};
 use super::output::{self, INPUT};
-use super::{By, Order, bench, exposed, keep};
 use crate::adapters::child::{self, Control, Event};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
+use crate::config::exposed;
 use crate::decide::deploy_result::{self, Seen};
 use crate::decide::ran::of_deploy;
 use crate::decide::verdicts;
-use crate::engine::agent::tail;
 use crate::engine::deploy::newest;
 use crate::engine::record;
+use crate::engine::run_env::MARK;
+use crate::engine::run_files::tail;
 use crate::engine::settle::{DeployOutcome, End, Settlement};
-use crate::engine::supervise::MARK;
 use crate::engine::{Ctx, caller::random_token, settle};
 use crate::model::artefact::Artefact;
 use crate::model::deploy::{DeployResult, DeployStatus, OwnExit, ResultOf};
@@ -116,7 +117,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             if let Some(e) = refused {
                 return if started.exists() { taken(ctx, &d) } else { Err(e) };
             }
-            let ran = super::ran(&ran);
+            let ran = super::bench::ran(&ran);
             match of_deploy(&ran) {
                 Some(own) => own,
                 None => {

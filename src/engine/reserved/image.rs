@@ -1,19 +1,21 @@
 //! Image freshness (SHIP-4): asks which revision staging runs. If it is another one, builds the right one once,
 //! confined, has the operator's command bring it to staging, and asks again.
 
+use super::bench::{Bench, By, Order, answered, row};
 use super::output::{self, INPUT, Made};
-use super::{Bench, By, Order, answered, row};
 use crate::adapters::git::files::remove;
 use crate::adapters::probe::{ProbeCtx, revision};
 use crate::adapters::sentinel;
 use crate::config::Revision;
 use crate::decide::gates::freshness::{BuildState, Freshness, FreshnessFacts, freshness};
+use crate::engine::Ctx;
 use crate::engine::area::Folders;
 use crate::engine::operator;
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, settle};
+use crate::engine::stopwatch;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::gate::Gate;
-use crate::model::task::{EvidenceVerdict, Run};
+use crate::model::task::Run;
 use anyhow::Result;
 use serde_json::json;
 use std::ffi::OsString;
@@ -118,7 +120,7 @@ fn verdict(ctx: &mut Ctx, run: &Run, bench: &Bench, source: &Revision, seen: &Se
         Revision::Command(c) => i64::try_from(c.timeout_ms()).unwrap_or(i64::MAX),
     };
     let question = format!("image/{}/{}", bench.subject, seen.done);
-    let stale = settle::undecided_for(ctx, &bench.task, &question, seen.answer.is_ok(), None)?;
+    let stale = stopwatch::undecided_for(ctx, &bench.task, &question, seen.answer.is_ok(), None)?;
     let now = ctx.now().stamp.wall_ms;
     match seen.freshness(bench, stale, limit_ms) {
         Freshness::Pass { why } => judged(bench, run, EvidenceVerdict::Pass, why),

@@ -1,7 +1,7 @@
 //! Runs a build, confined, and copies its output as data to a place where no run can write (BND-3). Only the operator's
 //! commands get it; nothing from the branch runs with this account's rights.
 
-use super::{Bench, By, Order, ran};
+use super::bench::{Bench, By, Order, ran};
 use crate::adapters::child::{ChildError, Exit};
 use crate::adapters::git::files::remove;
 use crate::adapters::git::output::{LIMITS, Output, Took, of, take};
@@ -10,11 +10,11 @@ use crate::decide::ran::{OfCommand, of_command};
 use crate::engine::Ctx;
 use crate::engine::area::{AreaKind, Folders};
 use crate::engine::cache::Caches;
-use crate::model::evidence::BuildOutput;
+use crate::model::evidence::{BuildOutput, EvidenceVerdict};
 use crate::model::gate::Gate;
 use crate::model::ids::{RunId, Sha};
 use crate::model::stage::JobKind;
-use crate::model::task::{Evidence, EvidenceVerdict, Run, Task};
+use crate::model::task::{Evidence, Run, Task};
 use crate::model::text::clip;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;

@@ -1,14 +1,16 @@
 //! A red CI before it counts (ORD-1): if the base's verdict is old, or no program could be started, the base is checked
 //! again first. If that is red as well, the machine has changed and the task is not to blame.
 
-use super::{Bench, answered, row, with};
+use super::bench::{Bench, answered, row, with};
 use crate::decide::base::{self, RedCi};
+use crate::engine::base_rows;
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, base_job, policy, red_ci};
+use crate::engine::{Ctx, policy, red_ci};
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Finding;
 use crate::model::gate::Gate;
 use crate::model::ids::RunId;
-use crate::model::task::{EvidenceVerdict, Run};
+use crate::model::task::Run;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -40,10 +42,10 @@ pub(super) fn kept(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Option<Red
 /// What follows from a red CI: it counts, waits for the base, or is the machine's fault.
 pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Result<Settlement> {
     let name = bench.project.base_name();
-    let applies = base_job::applies(&ctx.config, &bench.project);
+    let applies = base_rows::applies(&ctx.config, &bench.project);
     let (base, on_red) = ctx
         .store
-        .read(|tx| Ok::<_, crate::adapters::store::StoreError>((base_job::row(tx, name)?, base_job::on_red(tx)?)))?;
+        .read(|tx| Ok::<_, crate::adapters::store::StoreError>((base_rows::row(tx, name)?, base_rows::on_red(tx)?)))?;
     let now = ctx.now().stamp.wall_ms;
     let recheck = policy::ms(ctx.config.base.recheck_s);
     let next = match applies && !on_red.contains(&bench.task.id) {
@@ -57,7 +59,7 @@ pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Resul
             let mut row = row(bench, run, Gate::CiGreen, EvidenceVerdict::Fail, red.why, red.findings, false)?;
             row.run_id = Some(red.run);
             let ground = &bench.ground;
-            let settings = base_job::ground(&ctx.config, &bench.project);
+            let settings = base_rows::ground(&ctx.config, &bench.project);
             let scripts = red_ci::scripts(&ground.mirror, &bench.project, &ground.default_sha);
             Ok(answered(with(row, |code| (code.settings, code.scripts) = (Some(settings), scripts))))
         }

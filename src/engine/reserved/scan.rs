@@ -1,6 +1,6 @@
 //! The `scan` job: secrets and dependencies of the task's range, before any update of the branch (SHIP-1).
 
-use super::{answered, artefact_comment, bench, keep, resting_on, row, with};
+use super::bench::{answered, artefact_comment, bench, keep, resting_on, row, with};
 use crate::adapters::git::Mirror;
 use crate::adapters::scan::{self, Feeds, ScanRequest, ScanTools};
 use crate::config::{Project, Security, Tools};
@@ -8,15 +8,16 @@ use crate::decide::gates::security::{Policy, judge};
 use crate::decide::gates::verdict::{self, finding};
 use crate::decide::verdicts;
 use crate::engine::Ctx;
-use crate::engine::refused::Refused;
+use crate::engine::errors::Refused;
 use crate::engine::settle::Settlement;
 use crate::model::artefact::Artefact;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Origin;
 use crate::model::gate::Gate;
 use crate::model::ids::Sha;
 use crate::model::scan::{FindingKind, ScanReport};
 use crate::model::stage::Stage;
-use crate::model::task::{EvidenceVerdict, Run, Task};
+use crate::model::task::{Run, Task};
 use crate::render::security as show;
 use anyhow::Result;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! The `staging` job: the declared checks on the task's head, folded into a verdict (SHIP-3).
 
-use super::{answered, artefact_comment, bench, ending, keep, output, resting_on, row, with};
+use super::bench::{answered, artefact_comment, bench, ending, keep, resting_on, row, with};
+use super::output;
 use crate::adapters::probe::ProbeCtx;
 use crate::decide::gates::verdict::{self, finding};
 use crate::decide::staging::Tolerance;
@@ -8,10 +9,11 @@ use crate::decide::verdicts;
 use crate::engine::settle::{End, Settlement};
 use crate::engine::{Ctx, operator, staging as suite};
 use crate::model::artefact::Artefact;
+use crate::model::evidence::EvidenceVerdict;
 use crate::model::finding::Origin;
 use crate::model::gate::Gate;
 use crate::model::staging::CheckResult;
-use crate::model::task::{EvidenceVerdict, Run};
+use crate::model::task::Run;
 use crate::render::evidence::ArtefactHead;
 use crate::render::staging as show;
 use anyhow::Result;

@@ -1,7 +1,30 @@
 //! As much of YAML's lexing as it takes to change one entry in place and to refuse anchors and aliases before the
 //! parser sees them. Errs on the side of refusing; the parser's own limit on repetition bounds what it misses.
 
-use super::quoted;
+/// A text as one line of YAML that reads back as this very text: plain where that is safe, else in double quotes.
+pub fn quoted(text: &str) -> String {
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '/'))
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && !text.ends_with(' ')
+        && !matches!(
+            text.to_ascii_lowercase().as_str(),
+            "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
+        );
+    if plain {
+        return text.to_owned();
+    }
+    // A JSON string is a YAML one, except for characters that YAML treats as line breaks or does not allow.
+    let mut out = String::new();
+    for c in serde_json::Value::from(text).to_string().chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
 
 /// More open brackets than this are refused: the parser's time grows with their square.
 const MAX_DEPTH: usize = 64;

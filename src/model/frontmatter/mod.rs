@@ -8,6 +8,8 @@ mod lex;
 #[cfg(test)]
 mod tests;
 
+pub use lex::quoted;
+
 use crate::yaml;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeSet;
@@ -215,31 +217,6 @@ pub fn write_new(fields: &[(&str, Field)], body: &str) -> String {
     }
     out.push_str("---\n\n");
     out.push_str(body);
-    out
-}
-
-/// A text as one line of YAML that reads back as this very text: plain where that is safe, else in double quotes.
-pub fn quoted(text: &str) -> String {
-    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '/'))
-        && text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && !text.ends_with(' ')
-        && !matches!(
-            text.to_ascii_lowercase().as_str(),
-            "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
-        );
-    if plain {
-        return text.to_owned();
-    }
-    // A JSON string is a YAML one, except for characters that YAML treats as line breaks or does not allow.
-    let mut out = String::new();
-    for c in serde_json::Value::from(text).to_string().chars() {
-        match c {
-            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
     out
 }
 

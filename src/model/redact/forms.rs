@@ -1,6 +1,7 @@
 //! How programs write a secret: as it is, and in the encodings of tools, headers, addresses and JSON.
 
-use super::LEAST;
+/// A shorter value occurs in other text by chance, and is not searched for; `config check` warns about one.
+pub const LEAST: usize = 8;
 use zeroize::Zeroizing;
 
 type Bytes = Zeroizing<Vec<u8>>;

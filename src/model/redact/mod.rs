@@ -13,8 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// A shorter value occurs in other text by chance, and is not searched for; `config check` warns about one.
-pub const LEAST: usize = 8;
+pub use forms::LEAST;
 /// Words of the filter: 2^16 bits.
 const FILTER: usize = 1 << 10;
 /// At the end of a stream, the beginning of a secret counts as a cut secret from this length on.

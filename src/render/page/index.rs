@@ -4,10 +4,11 @@ use super::{Kind, shell, table};
 use crate::model::stage::Stage;
 use crate::model::status::{Status, TaskRow};
 use crate::model::text::clip;
-use crate::render::board::{Place, View, cost, place, state};
+use crate::render::board::{Place, cost, place, state};
 use crate::render::card::escape;
 use crate::render::cells::grouped;
 use crate::render::notes;
+use crate::render::view::View;
 use std::collections::BTreeSet;
 
 /// Open tasks listed per column, and recently ended tasks listed.
