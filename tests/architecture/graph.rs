@@ -70,7 +70,10 @@ const ENGINE: [(&str, &[&str]); 7] = [
     ),
     (
         "observe",
-        &["view", "blockers", "boards", "labels", "deciders", "approval", "inputs", "lease", "standing", "folder"],
+        &[
+            "view", "blockers", "boards", "comments", "labels", "deciders", "approval", "inputs", "lease", "standing",
+            "folder",
+        ],
     ),
     (
         "perform | outbox | read",
