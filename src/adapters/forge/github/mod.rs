@@ -168,7 +168,7 @@ pub(super) fn git_credential(at: &GithubForge, with: &Opening<'_>) -> Result<Cre
 pub fn fuzz(bytes: &[u8]) {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
     let rows = value.as_array().cloned().unwrap_or_default();
-    drop((wire::rules(&rows), queue::place_of(&value)));
+    drop((wire::rules(&rows), wire::place_of(&value)));
     for v in rows.iter().chain([&value]) {
         drop((wire::pull(v), wire::status(v), wire::check(v)));
     }

@@ -6,7 +6,7 @@ use crate::adapters::github::{Failure, flag, text};
 use crate::model::ci::CheckRun;
 use crate::model::ids::Sha;
 use crate::model::refusal::Refusal;
-use crate::model::rules::Rules;
+use crate::model::rules::{Queue, QueueEntry, Rules};
 use crate::model::time::parse_rfc3339;
 use serde_json::Value;
 
@@ -175,6 +175,24 @@ pub fn rules(rows: &[Value]) -> Rules {
     found
 }
 
+/// Parses a look at the queue; `None`: there is no such pull request.
+pub fn place_of(data: &Value) -> Option<(String, Queue)> {
+    let pull = data.get("repository")?.get("pullRequest").filter(|p| p.is_object())?;
+    let at = |v: &Value, names: &[&str]| names.iter().fold(v.clone(), |v, n| v.get(n).cloned().unwrap_or(Value::Null));
+    let entry = pull.get("mergeQueueEntry").filter(|e| e.is_object()).map(|entry| QueueEntry {
+        state: text(entry, "state"),
+        tree: at(entry, &["headCommit", "tree", "oid"]).as_str().map(str::to_owned),
+    });
+    // In the queue with an entry that can't be seen: in the queue all the same.
+    let entry = entry.or_else(|| {
+        let hidden = flag(pull, "isInMergeQueue") == Some(true);
+        hidden.then(|| QueueEntry { state: "unknown".to_owned(), tree: None })
+    });
+    let total = at(pull, &["mergeQueue", "entries", "totalCount"]).as_u64().unwrap_or(0);
+    let others = total.saturating_sub(u64::from(entry.is_some()));
+    Some((text(pull, "id"), Queue { merged: flag(pull, "merged") == Some(true), entry, others }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,5 +238,22 @@ mod tests {
         assert!(found.strict && found.code_owners && !found.queue && found.approvals == 2);
         assert_eq!(found.methods, ["squash"]);
         assert_eq!(found.types, ["required_status_checks", "pull_request", "from_the_future"]);
+    }
+
+    #[test]
+    fn a_look_counts_the_others_and_takes_a_hidden_entry_for_one() {
+        let look = |pull: Value| place_of(&json!({"repository": {"pullRequest": pull}}));
+        let total = |n: u64| json!({"entries": {"totalCount": n}});
+        let (id, queue) = look(json!({"id": "P", "merged": false, "mergeQueue": total(3)})).unwrap();
+        assert_eq!((id.as_str(), queue.others, queue.entry), ("P", 3, None));
+        let entry = json!({"state": "QUEUED", "headCommit": {"tree": {"oid": "abc"}}});
+        let (_, queue) = look(json!({"id": "P", "mergeQueue": total(3), "mergeQueueEntry": entry})).unwrap();
+        assert_eq!((queue.others, queue.entry.unwrap().tree.as_deref()), (2, Some("abc")));
+        let (_, queue) = look(json!({"id": "P", "isInMergeQueue": true, "mergeQueueEntry": null})).unwrap();
+        assert_eq!((queue.others, queue.entry.unwrap().tree), (0, None));
+        for none in [json!(null), json!({}), json!({"repository": null}), json!({"repository": {"pullRequest": null}})]
+        {
+            assert_eq!(place_of(&none), None, "{none}");
+        }
     }
 }
