@@ -672,7 +672,7 @@ fn a_landing_that_the_forge_claims_and_its_branch_does_not_show_is_waited_for() 
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("gates: {{undecided_max_s: 1}}\n{text}")).unwrap();
         let why = s.drive("a person is asked", |t| t.blocked_reason.is_some()).blocked_reason.unwrap();
-        assert!(why.contains("reads merged") && why.contains("gates.undecided_max_s"), "{why}");
+        assert!(why.contains("is shown as merged") && why.contains("gates.undecided_max_s"), "{why}");
         assert_eq!((s.house.table("freezes").len(), s.merges()), (0, 0));
     }
 }
