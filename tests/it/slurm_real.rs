@@ -7,7 +7,7 @@ use super::support::slurm::Cluster;
 use super::support::slurm_world::{HOLD, SECRET, in_files, world};
 use orch::adapters::child::{ChildError, Control, EndedBy, Event, Spec};
 use orch::adapters::confine::{Boundary, Bounds, Engine};
-use orch::adapters::executor::slurm::{Job, Ledger, Resources};
+use orch::adapters::executor::slurm::{Job, Ledger, Phase, Resources};
 use orch::model::confine::{Choice, Network};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -357,5 +357,7 @@ fn contract(socket: &str) {
     let refused =
         place.run_with(&Spec { boundary: Boundary::Away(Box::new(elsewhere), job), ..spec }, &mut |_| Control::Go);
     assert!(matches!(&refused, Err(ChildError::Unavailable { why }) if why.contains("/nowhere/run")), "{refused:?}");
-    assert_eq!(Ledger::read(&dir), None);
+    // Slurm may still be completing the job, which a later step then closes.
+    let left = Ledger::read(&dir);
+    assert!(left.as_ref().is_none_or(|ledger| ledger.phase == Phase::Over), "{left:?}");
 }
