@@ -181,7 +181,7 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
             continue;
         }
         // An answer counts for a second; if somebody takes the name meanwhile, our push fails.
-        let head_there = mirror.glance(&[&name])?.at.into_iter().next().flatten();
+        let head_there = mirror.glance(&[(&name, None)])?.at.into_iter().next().flatten();
         let outcome = match (&head_there, row.is_some()) {
             // We intended it earlier and it was absent then: ours.
             (Some(_), true) => true,

@@ -57,8 +57,9 @@ pub fn fetch_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Resul
 fn brought_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<(String, Sha)> {
     let mut name = default_branch(ctx, project, mirror)?;
     if project.git.default_branch.is_none() {
-        let asked =
-            mirror.glance(&[&name]).with_context(|| format!("asking {} for its default branch", project.git.remote))?;
+        let asked = mirror
+            .glance(&[(&name, None)])
+            .with_context(|| format!("asking {} for its default branch", project.git.remote))?;
         if let Some(new) = switched(ctx, project, &name, &asked)? {
             name = new;
         }

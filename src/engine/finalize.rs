@@ -199,7 +199,7 @@ fn push(
         end.clone()
     };
     let key = format!("t{}/r{}/push", task.id, run.id);
-    let heads = services::git(ctx, &site.project, Access::Read, mirror.glance(&[&branch]))?;
+    let heads = services::git(ctx, &site.project, Access::Read, mirror.glance(&[(&branch, Some(start))]))?;
     let head_there = heads.at.into_iter().next().flatten();
     if head_there.as_ref() == Some(&head) {
         // Pushed by an owner that was killed before it could record it.

@@ -174,7 +174,10 @@ fn rule_31_a_lease_does_not_recreate_a_branch_that_somebody_deleted() {
     mirror.fetch().unwrap();
     let more = mirror.tracking("main").unwrap().unwrap();
     person_git(&world.person(), &["push", "-q", "origin", ":b"]);
-    assert_eq!(mirror.glance(&["b"]).unwrap().at, [Some(base.clone())], "what was answered a moment ago");
+    assert_eq!(mirror.glance(&[("b", None)]).unwrap().at, [Some(base.clone())], "what was answered a moment ago");
+    assert_eq!(mirror.glance(&[("b", Some(&base))]).unwrap().at, [Some(base.clone())], "and what it confirms");
+    // Another process may have pushed the recorded head since.
+    assert_eq!(mirror.glance(&[("b", Some(&more))]).unwrap().at, [None], "an older answer contradicts nothing");
     assert!(matches!(mirror.push_with_lease("b", &more, &base).unwrap(), PushOutcome::Rejected { moved: true, .. }));
     assert_eq!(mirror.remote_head("b").unwrap(), None);
 }

@@ -159,7 +159,7 @@ fn rule_45_a_git_that_is_killed_while_a_run_is_finalized_does_not_play_the_agent
     let house = house(false);
     let root = house.root().display();
     let once = format!("if [ -e {root}/plays ] && mkdir {root}/killed 2> /dev/null; then kill -9 $$; fi");
-    house.script("git.sh", &format!("#!/bin/sh\ncase \"$*\" in *ls-tree*) {once} ;; esac\nexec git \"$@\"\n"));
+    house.script("git.sh", &format!("#!/bin/sh\ncase \"$*\" in *index-pack*) {once} ;; esac\nexec git \"$@\"\n"));
     let text = std::fs::read_to_string(house.path("orch.yaml")).unwrap();
     std::fs::write(house.path("orch.yaml"), format!("{text}tools: {{git: {root}/git.sh}}\n")).unwrap();
     house.item("One");

@@ -99,13 +99,16 @@ impl Mirror {
         seen(|all| all.get_mut(self.path()).and_then(|heads| heads.remove(branch)));
     }
 
-    /// The heads of these branches on the remote, from answers at most a second old or from a new one. Fails as
-    /// [`Mirror::remote_heads`].
-    pub fn glance(&self, branches: &[&str]) -> Result<Heads> {
-        let known: Option<Vec<Option<Sha>>> = branches.iter().map(|branch| known(self.path(), branch)).collect();
-        match known {
+    /// The heads of these branches on the remote, from answers at most a second old or from a new one. A branch's second
+    /// part is the head that the caller has recorded: an older answer may confirm it and never contradicts it, since
+    /// another process may have pushed and recorded that head after the answer. Fails as [`Mirror::remote_heads`].
+    pub fn glance(&self, branches: &[(&str, Option<&Sha>)]) -> Result<Heads> {
+        let remembered = |(branch, recorded): &(&str, Option<&Sha>)| {
+            known(self.path(), branch).filter(|head| recorded.is_none() || head.as_ref() == *recorded)
+        };
+        match branches.iter().map(remembered).collect() {
             Some(at) => Ok(Heads { at, default: None }),
-            None => self.remote_heads(branches),
+            None => self.remote_heads(&branches.iter().map(|(branch, _)| *branch).collect::<Vec<_>>()),
         }
     }
 

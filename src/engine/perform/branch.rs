@@ -34,7 +34,7 @@ fn once(ctx: &mut Ctx, task: &Task, project: &Project, s: &Survey) -> Result<Opt
     let mut pull = ask_pull(ctx, project, task, &default_branch, s.depth)?;
     let untouched = matches!(pull, PullSeen::None | PullSeen::Open { .. });
     let asked = if s.depth == Depth::Glance && untouched {
-        mirror.glance(&[&default_branch, &s.branch])
+        mirror.glance(&[(&default_branch, None), (&s.branch, Some(&s.head))])
     } else {
         mirror.remote_heads(&[&default_branch, &s.branch])
     };
