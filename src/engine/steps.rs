@@ -136,7 +136,7 @@ pub fn record(ctx: &mut Ctx, id: TaskId, entries: Vec<Entry>) -> Result<()> {
 /// Blocks a task because of what a step met outside its decisions.
 ///
 /// # Errors
-/// As [`record`].
+/// As [`record()`].
 pub fn block(ctx: &mut Ctx, id: TaskId, why: &str, freeze: bool) -> Result<()> {
     record(ctx, id, vec![Entry::Block { why: why.to_owned(), freeze }])
 }

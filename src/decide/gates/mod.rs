@@ -1,4 +1,4 @@
-//! The gates: one file, one pure function and one table of cases each. All read one [`TaskView`]; evaluating never
+//! The gates: one file, one pure function and one table of cases each. All read one `TaskView`; evaluating never
 //! writes.
 
 pub mod analysis;
