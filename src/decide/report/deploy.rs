@@ -76,6 +76,8 @@ pub fn opening(now: &Now<'_>, survey: &Survey, found: &Surveyed) -> Plan {
         // The head may contain what moved.
         OfOpening::VoidGate => Plan::perform(Effect::LookForTip { opening: opening(found.tip.clone()) }),
         OfOpening::TakeHeadUp => match found.remote_head.clone() {
+            // As at the merge gate: the answer may be older than the recorded head.
+            Some(_) if now.moved => Plan::nothing(),
             Some(remote) => Plan::perform(Effect::ReadHead { branch: survey.branch.clone(), remote, gate: None }),
             None => Plan::nothing(),
         },

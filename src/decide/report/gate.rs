@@ -73,6 +73,8 @@ pub fn surveyed(now: &Now<'_>, work: GateWork, survey: &Survey, found: &Surveyed
                 Plan { entries: Vec::new(), then: Then::Fail { why } }
             }
             (Some(remote), Some(head)) if remote == head => level(now.view, now, &site),
+            // Another process may have pushed and recorded a head since the remote was asked: the next step asks again.
+            (Some(_), _) if now.moved => Plan::nothing(),
             (Some(remote), _) => {
                 let (branch, remote) = (survey.branch.clone(), remote.clone());
                 Plan::perform(Effect::ReadHead { branch, remote, gate: Some(site) })

@@ -222,6 +222,9 @@ fn rule_5_the_gate_passes_waits_stops_or_brings_the_branch_up() {
         ),
         (Surveyed { pull: PullSeen::Closed { number: 3 }, ..found() }, "withdrawn done", "closed"),
     ];
+    let pushed = Surveyed { remote_head: Some(sha('e')), branch: BranchSeen::Elsewhere, ..found() };
+    let late = report(&held(), &policy(), &looks(), Report::Surveyed(Box::new(pushed)), true);
+    assert_eq!(told(&late), "done", "the answer may be older than the head that another process recorded");
     for (found, want, what) in cases {
         assert_eq!(told(&surveyed(&held(), found)), want, "{what}");
     }
