@@ -24,7 +24,7 @@ impl ConfigError {
         self
     }
 
-    /// What is wrong with a value: its path as a person writes it, its line, and what stands at this place otherwise.
+    /// What is wrong with a value: its path as a person writes it, its line, and what is valid there.
     pub(super) fn of_fault(fault: Fault, layers: &Layers, text: &str) -> Self {
         let keys: Vec<String> = fault.path.iter().rev().cloned().collect();
         let dotted = keys.join(".");

@@ -18,7 +18,7 @@ fn read(text: &str) -> Result<Config, ConfigError> {
     read_with(text, &[])
 }
 
-/// An editor is told what belongs to which kind (CFG-1).
+/// The schema shows an editor which keys belong to which kind (CFG-1).
 #[test]
 fn each_kind_is_one_shape_of_the_schema() {
     let schema = schema();
@@ -38,7 +38,7 @@ fn each_kind_is_one_shape_of_the_schema() {
     assert!(plane["properties"].get("dir").is_none());
 }
 
-/// Whatever the schema calls a text, a number or a switch is refused as anything else, wherever it stands; and so is an
+/// Whatever the schema calls a text, a number or a switch is refused as anything else, wherever it is written; so is an
 /// unknown key (CFG-1).
 #[test]
 fn what_the_schema_does_not_allow_is_refused() {
@@ -92,7 +92,7 @@ fn the_sample_is_shown_as_ever() {
     assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text);
 }
 
-/// A value is wrong where it stands, not where it is laid.
+/// An error names the place where the value is written.
 #[test]
 fn a_wrong_value_is_named_at_its_own_place() {
     for (text, pairs, said) in [

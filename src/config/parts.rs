@@ -1,4 +1,4 @@
-//! How commands, checks and targets stand in the file.
+//! How commands, checks and targets are written in the file.
 
 use super::error::ConfigError;
 use super::scalar::Scalar;
@@ -212,7 +212,7 @@ pub(super) struct RevisionUrl {
     timeout_s: f64,
 }
 
-/// A revision as it stands in the file: what it is, its key says.
+/// A revision as it is written in the file; its key says which kind it is.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(untagged)]
@@ -261,7 +261,7 @@ pub(super) struct PrometheusErrors {
     timeout_s: f64,
 }
 
-/// An error source as it stands in the file.
+/// An error source as it is written in the file.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(untagged)]

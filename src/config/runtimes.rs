@@ -1,4 +1,4 @@
-//! The programs that play agents, as they stand in the file: one kind, one set of keys (RUN-5).
+//! The programs that play agents, as they are written in the file: each kind has its own keys (RUN-5).
 
 use super::parts::{argv_here, argv_schema, env};
 use super::secret::EnvValue;

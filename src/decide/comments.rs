@@ -17,9 +17,14 @@ pub fn from(last: Option<&Shown>, work: &str) -> ReadTo {
     }
 }
 
-/// The people whose permission has to be asked for: authors of comments in question.
+/// Of how many comments the authors are looked up at most, newest first: anybody may comment on a public repository.
+pub const LOOKED_UP: usize = 100;
+
+/// The people whose permission has to be asked for: authors of the newest comments in question. Nobody else's count.
 pub fn authors<'c>(comments: &'c [Comment], from: &ReadTo) -> BTreeSet<&'c str> {
-    comments.iter().filter(|c| in_question(c, from)).map(|c| c.author.as_str()).collect()
+    let mut asked: Vec<&Comment> = comments.iter().filter(|c| in_question(c, from)).collect();
+    asked.sort_by_key(|c| std::cmp::Reverse((c.updated_ms, c.id)));
+    asked.into_iter().take(LOOKED_UP).map(|c| c.author.as_str()).collect()
 }
 
 /// Programs and `orch` itself are never read, nor is a comment without an author.
@@ -105,6 +110,14 @@ mod tests {
         // A comment that was edited later is read as it is now.
         let edited = read(vec![ann(1, 30)], from(Some(&next.shown), "review/1"), "review/1", &|_| true);
         assert_eq!(ids(&edited), [1]);
+    }
+
+    #[test]
+    fn a_crowd_of_strangers_costs_a_bounded_number_of_questions() {
+        let one = |n: u64| comment(n, &format!("p{n}"), Writer::Person, 100 + i64::try_from(n).unwrap());
+        let all: Vec<Comment> = (0..1000).map(one).collect();
+        let asked = authors(&all, &ReadTo::default());
+        assert_eq!((asked.len(), asked.contains("p999"), asked.contains("p0")), (LOOKED_UP, true, false));
     }
 
     #[test]

@@ -127,27 +127,18 @@ fn bars(out: &mut String, title: &str, rows: &[Named], class: &str, of: impl Fn(
     out.push_str("</svg>\n");
 }
 
+/// A row of a table of sums, on the page and on a terminal; `name` is escaped or cut already.
+pub(super) fn sums(name: String, s: &Sum) -> Vec<String> {
+    let counts = [s.runs, s.retries, s.failed, s.stopped].map(grouped);
+    let tokens = [s.tokens_in, s.tokens_out].map(grouped);
+    [name].into_iter().chain(counts).chain([dollars(s), span(s.duration_s)]).chain(tokens).collect()
+}
+
 fn table(out: &mut String, title: &str, rows: &[Named]) {
     if rows.is_empty() {
         return;
     }
-    let rows: Vec<Vec<String>> = rows
-        .iter()
-        .map(|r| {
-            let s = &r.sum;
-            vec![
-                escape(&r.name),
-                grouped(s.runs),
-                grouped(s.retries),
-                grouped(s.failed),
-                grouped(s.stopped),
-                dollars(s),
-                span(s.duration_s),
-                grouped(s.tokens_in),
-                grouped(s.tokens_out),
-            ]
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|r| sums(escape(&r.name), &r.sum)).collect();
     let head = ["name", "runs", "retries", "failed", "stopped", "cost", "time", "tokens in", "tokens out"];
     out.push_str(&format!("<h2>{title}</h2>\n{}", page::table(title, &head, 1, &rows)));
 }

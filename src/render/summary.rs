@@ -2,7 +2,7 @@
 
 use super::board::dollars as amount;
 use super::cells::{grouped, table};
-use super::report::{dollars, span};
+use super::report::{dollars, span, sums};
 use crate::model::summary::{Named, Summary};
 use crate::model::text::clip;
 
@@ -72,19 +72,6 @@ fn tasks(s: &Summary, width: Option<usize>) -> String {
 }
 
 fn named(name: &str, rows: &[Named], width: Option<usize>) -> String {
-    let rows = rows.iter().map(|r| {
-        let s = &r.sum;
-        vec![
-            clip(&r.name, 40),
-            grouped(s.runs),
-            grouped(s.retries),
-            grouped(s.failed),
-            grouped(s.stopped),
-            dollars(s),
-            span(s.duration_s),
-            grouped(s.tokens_in),
-            grouped(s.tokens_out),
-        ]
-    });
+    let rows = rows.iter().map(|r| sums(clip(&r.name, 40), &r.sum));
     table(&[name, "RUNS", "RETRIES", "FAILED", "STOPPED", "COST", "TIME", "TOKENS IN", "TOKENS OUT"], rows, width)
 }

@@ -107,9 +107,10 @@ fn an_idle_tick_starts_asks_and_writes_nothing_and_opens_little() {
     let database = house.path("state/orch.db").to_string_lossy().into_owned();
     let written: Vec<_> = opened.iter().filter(|c| c.contains("O_WRONLY") || c.contains("O_RDWR")).collect();
     assert!(written.iter().all(|c| c.contains(&database)), "{written:#?}");
-    // Its database accesses, in locks taken and released, and in pages read.
+    // Its database accesses, in locks taken and released, and in pages read: 123 and 26 at rest, some more where another
+    // process still has the database open.
     let (locks, pages) = (named(&calls, &["fcntl"]).len(), named(&calls, &["pread64"]).len());
-    assert!(locks <= 126 && pages <= 30, "{locks} locks, {pages} pages");
+    assert!(locks <= 140 && pages <= 34, "{locks} locks, {pages} pages");
 }
 
 #[test]

@@ -333,7 +333,7 @@ mod tests {
         assert!(!one.is_unchanged(&before, "A-2") && !one.is_unchanged(&before, "A-4"));
         let files = [(1, mark(1)), (2, mark(9)), (3, mark(3)), (5, mark(5))];
         assert_eq!(one.seen(&before, &[]), Some(Seen::new(Some(mark(51)), files)));
-        // One that is left is not known, so the folder's mark does not stand for all names.
+        // One left out is unknown, so the folder's mark does not cover every name.
         let left = looked(&[2], &[(2, mark(9))], 5, Some(mark(50)));
         let files = [(1, mark(1)), (3, mark(3)), (4, mark(4)), (5, mark(5))];
         assert_eq!(left.seen(&before, &[Key::parse("A-2").unwrap()]), Some(Seen::new(None, files)));

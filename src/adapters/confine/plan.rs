@@ -103,7 +103,7 @@ impl Plan {
         send(to, &all)
     }
 
-    /// Receives what [`Plan::send`] left. Fails if it is anything else, and tells the supervisor why.
+    /// Receives what [`Plan::send`] left. If it is anything else, it fails and reports why to the supervisor.
     pub fn receive(from: impl AsFd) -> io::Result<Handed> {
         let mut all = receive(from)?.into_iter();
         let mut next = || all.next().ok_or_else(|| io::Error::other("a descriptor is missing"));

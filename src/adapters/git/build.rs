@@ -28,7 +28,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(660);
 const PATCH_CAP: usize = 16 << 20;
 const ATTRIBUTES: &[u8] = b".gitattributes";
 const ATTRIBUTES_BYTES: u64 = 1 << 20;
-/// The largest pack of a run's objects, in bytes of loose objects, that is made in memory.
+/// How many bytes the contents of a run's objects may have for their pack to be made in memory.
 const PACK_BYTES: u64 = 32 << 20;
 
 /// A repository in which one run's commit is made.

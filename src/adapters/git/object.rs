@@ -258,8 +258,8 @@ impl Loose {
         if self.new.borrow().contains(id) { read(&self.place(id)).map(Some) } else { Ok(None) }
     }
 
-    /// The new objects that a commit reaches, as a pack; `None` if they take more than `most` bytes here. Fails if one
-    /// can't be read.
+    /// The new objects that a commit reaches, as a pack; `None` if their contents have more than `most` bytes together: a
+    /// file of zeros takes next to nothing here, and is held whole. Fails if one can't be read.
     pub(super) fn pack(&self, commit: &Sha, most: u64) -> io::Result<Option<Vec<u8>>> {
         let (mut left, mut seen, mut bytes) = (vec![commit.clone()], BTreeSet::new(), Vec::new());
         let (mut count, mut size) = (0_u32, 0_u64);
@@ -267,7 +267,7 @@ impl Loose {
             if !self.new.borrow().contains(&id) || !seen.insert(id.clone()) {
                 continue;
             }
-            size = size.saturating_add(self.place(&id).metadata()?.len());
+            size = size.saturating_add(size_of(&self.place(&id))?);
             if size > most {
                 return Ok(None);
             }
@@ -313,11 +313,27 @@ fn add(pack: &mut Vec<u8>, sort: Sort, content: &[u8]) -> io::Result<()> {
     packed.finish().map(drop)
 }
 
-fn read(path: &Path) -> io::Result<(Sort, Vec<u8>)> {
+fn unexpected(path: &Path) -> io::Error {
+    io::Error::other(format!("{} is not an object", path.display()))
+}
+
+/// The first bytes of a loose object, unpacked, and no more than `most` of them.
+fn unpacked(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let most = (OUTPUT_CAP + HEAD) as u64;
     ZlibDecoder::new(std::fs::File::open(path)?).take(most).read_to_end(&mut bytes)?;
-    let unexpected = || io::Error::other(format!("{} is no object", path.display()));
+    Ok(bytes)
+}
+
+/// How many bytes a loose object's content has, by its first words.
+fn size_of(path: &Path) -> io::Result<u64> {
+    let bytes = unpacked(path, HEAD as u64)?;
+    let first = bytes.split(|b| *b == 0).next().and_then(|b| std::str::from_utf8(b).ok());
+    first.and_then(|f| f.split_once(' ')?.1.parse().ok()).ok_or_else(|| unexpected(path))
+}
+
+fn read(path: &Path) -> io::Result<(Sort, Vec<u8>)> {
+    let mut bytes = unpacked(path, (OUTPUT_CAP + HEAD) as u64)?;
+    let unexpected = || unexpected(path);
     let end = bytes.iter().take(HEAD).position(|b| *b == 0).ok_or_else(unexpected)?;
     let content = bytes.split_off(end + 1);
     let sorts = [Sort::Blob, Sort::Tree, Sort::Commit];
@@ -379,6 +395,12 @@ mod tests {
         let pack = loose.pack(&commit, 1 << 20).unwrap().unwrap();
         assert_eq!(pack.get(..12), Some(&b"PACK\0\0\0\x02\0\0\0\x03"[..]));
         assert_eq!(loose.pack(&commit, 10).unwrap(), None);
+        // What is next to nothing when packed is held whole all the same.
+        let zeros = loose.put(Sort::Blob, &[0; 1 << 20]).unwrap();
+        assert!(loose.place(&zeros).metadata().unwrap().len() < 1 << 16);
+        let wide = super::tree([("100644", &b"zeros"[..], &zeros)]).unwrap();
+        let wide = loose.put(Sort::Tree, &wide).unwrap();
+        assert_eq!(loose.pack(&wide, 1 << 19).unwrap(), None);
         std::fs::write(loose.place(&kept), "no object").unwrap();
         assert!(loose.get(&kept).is_err() && loose.pack(&commit, 1 << 20).is_err());
         assert!(loose.copy(Sort::Blob, 3, &mut &b"longer"[..]).unwrap().is_err());

@@ -75,7 +75,7 @@ pub fn all(config: &Config, say: &dyn Fn(&str), chart: &mut Chart) {
                 let fix = "install them on the nodes, or add their folder to confine.read";
                 chart.fail(AREA, node, format!("{engine} confines runs; missing: {}", missing.join(", ")), fix);
             }
-            Err(why) => chart.fail(AREA, node, why, "docs/scale.md, more than one machine"),
+            Err(why) => chart.fail(AREA, node, why, "docs/scale.md, Slurm"),
         }
     }
 }

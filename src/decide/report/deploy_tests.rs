@@ -1,6 +1,6 @@
 //! Phase B, case by case: what each survey and each answer of the forge leads to.
 
-use super::tests::{FENCE, found, held, stopped, told};
+use super::tests::{FENCE, found, held, in_words, stopped};
 use super::*;
 use crate::decide::awaits as wait;
 use crate::decide::gates::testing::{deploy as row, policy, sha, task};
@@ -33,7 +33,7 @@ fn quiet() -> Surveyed {
 }
 
 fn before(v: &TaskView, policy: &Policy, found: Surveyed) -> String {
-    told(&report(v, policy, &looks(Purpose::Merge(merging())), Report::Surveyed(Box::new(found)), false))
+    in_words(&report(v, policy, &looks(Purpose::Merge(merging())), Report::Surveyed(Box::new(found)), false))
 }
 
 fn after(answer: MergeAnswer, found: Surveyed) -> Plan {
@@ -64,26 +64,26 @@ fn rule_18_each_answer_of_the_forge_leads_to_one_plan() {
         (MergeAnswer::Failed { reason: reason() }, format!("{WITHDRAWN} block remove")),
     ];
     for (answer, want) in cases {
-        assert_eq!(told(&after(answer.clone(), quiet())), want, "{answer:?}");
+        assert_eq!(in_words(&after(answer.clone(), quiet())), want, "{answer:?}");
     }
     // Past the bound the wait ends with a person.
     let Then::NotYet { past, meanwhile, .. } = after(awaits(Awaited::Checks), quiet()).then else { panic!() };
-    assert_eq!(told(&past), format!("{WITHDRAWN} block remove"));
-    assert_eq!(told(&Plan::record(meanwhile)), "awaits forge_awaits card done");
+    assert_eq!(in_words(&past), format!("{WITHDRAWN} block remove"));
+    assert_eq!(in_words(&Plan::record(meanwhile)), "awaits forge_awaits card done");
 }
 
 #[test]
 fn rule_5_what_is_seen_counts_whatever_the_forge_said() {
     let landed = Surveyed { line: Line { tested: Some(sha('e')), ..found().line }, ..found() };
     for answer in [MergeAnswer::Merged, MergeAnswer::Silent, MergeAnswer::Failed { reason: "no".into() }] {
-        assert_eq!(told(&after(answer, landed.clone())), "landed change outcome pr_merged card did done");
+        assert_eq!(in_words(&after(answer, landed.clone())), "landed change outcome pr_merged card did done");
     }
     let untested = Surveyed { line: Line { ours: Some(sha('e')), ..found().line }, ..found() };
-    assert_eq!(told(&after(MergeAnswer::Merged, untested)), format!("{WITHDRAWN} block and freeze remove"));
+    assert_eq!(in_words(&after(MergeAnswer::Merged, untested)), format!("{WITHDRAWN} block and freeze remove"));
     let closed = Surveyed { pull: PullSeen::Closed { number: 3 }, ..quiet() };
-    assert_eq!(told(&after(MergeAnswer::Merged, closed)), format!("{WITHDRAWN} withdrawn remove"));
+    assert_eq!(in_words(&after(MergeAnswer::Merged, closed)), format!("{WITHDRAWN} withdrawn remove"));
     assert_eq!(
-        told(&after(MergeAnswer::Merged, found())),
+        in_words(&after(MergeAnswer::Merged, found())),
         format!("{WITHDRAWN} missing touch remove"),
         "the base moved"
     );
@@ -123,8 +123,9 @@ fn gh_1_a_deploy_in_a_merge_queue_leaves_it_before_anything_withdraws_it() {
     let merge = Merge { number: 3, default_branch: "main".into(), message: String::new() };
     let survey = survey(&initiated(), &policy(), Depth::Full).unwrap();
     let look = Effect::LookAtQueue { merging: merging(), merge, survey };
-    let seen =
-        |v: &TaskView, queue| told(&report(v, &policy(), &look, Report::QueueSeen { queue, contains: true }, false));
+    let seen = |v: &TaskView, queue| {
+        in_words(&report(v, &policy(), &look, Report::QueueSeen { queue, contains: true }, false))
+    };
     assert_eq!(seen(&v, None), "merge", "there is none");
     assert_eq!(seen(&v, Some(Queue::default())), "awaits enter", "what may be in it is recorded first");
     assert_eq!(seen(&v, Some(Queue { others: 2, ..Queue::default() })), "awaits forge_awaits card message done");
@@ -137,7 +138,7 @@ fn gh_1_a_deploy_in_a_merge_queue_leaves_it_before_anything_withdraws_it() {
     let thrown = seen(&with(1), Some(Queue::default()));
     assert_eq!(thrown, format!("{WITHDRAWN} {} gate touch remove", EvidenceVerdict::Fail));
     let enter = Effect::EnterQueue { merging: merging(), number: 3 };
-    let entered = |instead| told(&report(&with(0), &policy(), &enter, Report::EnteredQueue { instead }, false));
+    let entered = |instead| in_words(&report(&with(0), &policy(), &enter, Report::EnteredQueue { instead }, false));
     assert_eq!(entered(None), "not yet");
     let refused = MergeAnswer::Awaits { what: Awaited::Approval, said: "no".into() };
     assert_eq!(entered(Some(refused)), "awaits forge_awaits card message done");
@@ -153,7 +154,7 @@ fn gh_1_a_deploy_in_a_merge_queue_leaves_it_before_anything_withdraws_it() {
     }
     let left = |and: AfterLeaving, out| {
         let leave = Effect::LeaveQueue { merging: merging(), number: 3, why: "x".into(), and, fails: false };
-        told(&report(&with(1), &policy(), &leave, Report::LeftQueue { out }, false))
+        in_words(&report(&with(1), &policy(), &leave, Report::LeftQueue { out }, false))
     };
     assert_eq!(left(AfterLeaving::Withdraw, true), format!("{WITHDRAWN} remove"));
     assert_eq!(left(AfterLeaving::VoidGate, true), format!("{WITHDRAWN} missing touch remove"));
@@ -166,17 +167,17 @@ fn gh_1_a_deploy_in_a_merge_queue_leaves_it_before_anything_withdraws_it() {
 fn rule_7_only_one_process_continues_a_deploy() {
     let ready = Effect::Prepare { procedure: Procedure::Land };
     let begun = |v: &TaskView| {
-        told(&report(v, &policy(), &ready, Report::Ready { revision: 1, file_fence: 0, settings: None }, false))
+        in_words(&report(v, &policy(), &ready, Report::Ready { revision: 1, file_fence: 0, settings: None }, false))
     };
     assert_eq!(begun(&initiated()), "take initiated");
     assert_eq!(begun(&TaskView { deploy_held: true, ..initiated() }), "done");
     assert_eq!(begun(&held()), "done", "there is none");
     let written = Effect::WriteInitiated { merging: merging(), merges: true };
-    assert_eq!(told(&report(&initiated(), &policy(), &written, Report::Done, false)), "survey");
+    assert_eq!(in_words(&report(&initiated(), &policy(), &written, Report::Done, false)), "survey");
     let opened = Effect::WriteInitiated { merging: merging(), merges: false };
-    assert_eq!(told(&report(&initiated(), &policy(), &opened, Report::Done, false)), "done");
+    assert_eq!(in_words(&report(&initiated(), &policy(), &opened, Report::Done, false)), "done");
     let gone = |fails| Effect::RemoveInitiated { deploy: "1-1-7".into(), fails };
-    let removed = |fails| told(&report(&held(), &policy(), &gone(fails), Report::Done, false));
+    let removed = |fails| in_words(&report(&held(), &policy(), &gone(fails), Report::Done, false));
     assert_eq!((removed(false), removed(true)), ("done".to_owned(), "fault".to_owned()));
 }
 
@@ -189,9 +190,9 @@ fn run_8_a_deploy_is_parked_only_where_nothing_has_happened() {
         Report::Ready { revision: 1, file_fence: 0, settings: None },
         false,
     );
-    assert_eq!(told(&begun), "take survey");
+    assert_eq!(in_words(&begun), "take survey");
     let Then::Perform(survey) = begun.then else { panic!() };
-    let seen = |found| told(&report(&initiated(), &policy(), &survey, Report::Surveyed(Box::new(found)), false));
+    let seen = |found| in_words(&report(&initiated(), &policy(), &survey, Report::Surveyed(Box::new(found)), false));
     assert_eq!(seen(quiet()), format!("{WITHDRAWN} remove"));
     assert_eq!(seen(found()), "done", "the base moved");
     assert_eq!(seen(Surveyed { line: Line { tested: Some(sha('e')), ..quiet().line }, ..quiet() }), "done");
@@ -205,13 +206,13 @@ fn opening() -> Opening {
 fn rule_4_a_deploy_opens_only_on_what_was_checked() {
     let survey = survey(&held(), &policy(), Depth::Full).unwrap();
     let looks = Effect::Survey { purpose: Purpose::Opening, survey };
-    let seen = |found| told(&report(&held(), &policy(), &looks, Report::Surveyed(Box::new(found)), false));
+    let seen = |found| in_words(&report(&held(), &policy(), &looks, Report::Surveyed(Box::new(found)), false));
     assert_eq!(seen(quiet()), "inspect");
     assert_eq!(seen(found()), "look for tip", "the base moved");
     assert_eq!(seen(Surveyed { branch: BranchSeen::Elsewhere, ..quiet() }), "read");
     assert_eq!(seen(Surveyed { pull: PullSeen::Gone { number: 3 }, ..quiet() }), "withdrawn done");
     let tip = Effect::LookForTip { opening: opening() };
-    let contains = |yes| told(&report(&held(), &policy(), &tip, Report::Contains(yes), false));
+    let contains = |yes| in_words(&report(&held(), &policy(), &tip, Report::Contains(yes), false));
     assert_eq!((contains(true), contains(false)), ("inspect".to_owned(), "missing touch done".to_owned()));
 }
 
@@ -234,8 +235,8 @@ fn rule_34_only_what_earlier_deploys_left_is_archived_and_a_stray_one_stops() {
     let Then::Perform(Effect::Clear { names, baseline, ready, .. }) = plan.then else { panic!("{plan:?}") };
     assert_eq!(names, ["deploy.1-1-7.initiated.json"]);
     assert!(!baseline && ready == Ready { tree: sha('4').to_string(), deploys: 1, build_gone: false });
-    assert_eq!(told(&inspected(&["deploy.9-9-9.initiated.json"], vec![])), "block and freeze done");
-    assert_eq!(told(&inspected(&[], vec![row(1, DeployState::Started)])), "done", "one is open");
+    assert_eq!(in_words(&inspected(&["deploy.9-9-9.initiated.json"], vec![])), "block and freeze done");
+    assert_eq!(in_words(&inspected(&[], vec![row(1, DeployState::Started)])), "done", "one is open");
 }
 
 #[test]
@@ -246,7 +247,7 @@ fn rule_16_the_window_opens_only_if_the_decision_is_still_to_open_it() {
         baseline: false,
         ready: Ready { tree: "W".into(), deploys: 0, build_gone },
     };
-    let then = |v: &TaskView, gone, moved| told(&report(v, &policy(), &effect(gone), Report::Done, moved));
+    let then = |v: &TaskView, gone, moved| in_words(&report(v, &policy(), &effect(gone), Report::Done, moved));
     assert_eq!(then(&held(), false, false), "done", "nobody has released it");
     assert_eq!(then(&held(), true, false), "tool_error touch done", "it is built again first");
     assert_eq!(then(&held(), true, true), "done");
@@ -257,26 +258,26 @@ fn rule_16_the_window_opens_only_if_the_decision_is_still_to_open_it() {
 fn cli_2_a_dry_run_lands_what_it_expects() {
     let v = initiated();
     let mut plan = begin(Procedure::Land);
-    let mut told_all = Vec::new();
+    let mut all_in_words = Vec::new();
     while let Then::Perform(effect) = plan.then {
         let expected = effect.expected(&v).unwrap();
         plan = report(&v, &policy(), &effect, expected, false);
-        told_all.push(told(&plan));
+        all_in_words.push(in_words(&plan));
     }
     let landed = "landed change outcome pr_merged card did done";
-    assert_eq!(told_all, ["take initiated", "survey", "intend merge", landed]);
+    assert_eq!(all_in_words, ["take initiated", "survey", "intend merge", landed]);
 }
 
 #[test]
 fn bnd_5_the_inputs_of_the_head_are_listed_once_for_a_task_that_stayed() {
     let ready = Effect::Prepare { procedure: Procedure::VerdictInputs };
     let plan = report(&held(), &policy(), &ready, Report::Ready { revision: 1, file_fence: 0, settings: None }, false);
-    assert_eq!(told(&plan), "list");
+    assert_eq!(in_words(&plan), "list");
     let Then::Perform(list) = plan.then else { panic!() };
-    let then = |moved| told(&report(&held(), &policy(), &list, Report::Inputs(Vec::new()), moved));
+    let then = |moved| in_words(&report(&held(), &policy(), &list, Report::Inputs(Vec::new()), moved));
     assert_eq!((then(false), then(true)), ("pass card done".to_owned(), "done".to_owned()));
-    assert_eq!(told(&report(&held(), &policy(), &list, Report::Unread, false)), "done");
+    assert_eq!(in_words(&report(&held(), &policy(), &list, Report::Unread, false)), "done");
     let bare = TaskView { task: crate::model::task::Task { head_sha: None, ..task(1, Stage::Deploy) }, ..held() };
     let plan = report(&bare, &policy(), &ready, Report::Ready { revision: 1, file_fence: 0, settings: None }, false);
-    assert_eq!(told(&plan), "fail");
+    assert_eq!(in_words(&plan), "fail");
 }

@@ -92,7 +92,7 @@ fn surveyed(v: &TaskView, found: Surveyed) -> Plan {
 }
 
 /// A plan in a few words: what it writes, and what follows.
-pub fn told(plan: &Plan) -> String {
+pub fn in_words(plan: &Plan) -> String {
     let mut words: Vec<&str> = plan.entries.iter().map(entry_word).collect();
     words.push(then_word(&plan.then));
     words.join(" ")
@@ -179,13 +179,13 @@ fn the_merge_gate_begins_with_the_lease_and_waits_for_another_holder() {
         report(v, &policy(), &ready, Report::Ready { revision: 1, file_fence: 9, settings: None }, moved)
     };
     let free = TaskView { lease: Some(lease(None)), ..view(Stage::Deploy) };
-    let told_of = |v: &TaskView, moved| told(&begun(v, moved));
-    assert_eq!(told_of(&free, false), "lease lease_acquired did lease file");
-    assert_eq!(told_of(&held(), false), "lease lease file", "it is renewed");
-    assert_eq!(told_of(&free, true), "done", "somebody was first");
-    assert_eq!(told_of(&stopped(free.clone()), false), "done");
-    assert_eq!(told_of(&windowed(stopped(held())), false), "lease lease file", "an open window is settled first");
-    assert_eq!(told_of(&TaskView { lease: Some(lease(Some(2))), ..free.clone() }, false), "done");
+    let words_of = |v: &TaskView, moved| in_words(&begun(v, moved));
+    assert_eq!(words_of(&free, false), "lease lease_acquired did lease file");
+    assert_eq!(words_of(&held(), false), "lease lease file", "it is renewed");
+    assert_eq!(words_of(&free, true), "done", "somebody was first");
+    assert_eq!(words_of(&stopped(free.clone()), false), "done");
+    assert_eq!(words_of(&windowed(stopped(held())), false), "lease lease file", "an open window is settled first");
+    assert_eq!(words_of(&TaskView { lease: Some(lease(Some(2))), ..free.clone() }, false), "done");
     let fence = |v: &TaskView| match &begun(v, false).entries[0] {
         Entry::TakeLease { fence, .. } => *fence,
         other => panic!("{other:?}"),
@@ -193,7 +193,7 @@ fn the_merge_gate_begins_with_the_lease_and_waits_for_another_holder() {
     // RULE-34: a new holder's fence is above that of the row and that of the file.
     assert_eq!((fence(&free), fence(&held()), fence(&view(Stage::Deploy))), (10, FENCE, 10));
     let done = of(&held(), &Effect::WriteLeaseFile { work: GateWork { fence: FENCE } }, Report::Done);
-    assert_eq!(told(&done), "survey");
+    assert_eq!(in_words(&done), "survey");
 }
 
 #[test]
@@ -224,15 +224,15 @@ fn rule_5_the_gate_passes_waits_stops_or_brings_the_branch_up() {
     ];
     let pushed = Surveyed { remote_head: Some(sha('e')), branch: BranchSeen::Elsewhere, ..found() };
     let late = report(&held(), &policy(), &looks(), Report::Surveyed(Box::new(pushed)), true);
-    assert_eq!(told(&late), "done", "the answer may be older than the head that another process recorded");
+    assert_eq!(in_words(&late), "done", "the answer may be older than the head that another process recorded");
     for (found, want, what) in cases {
-        assert_eq!(told(&surveyed(&held(), found)), want, "{what}");
+        assert_eq!(in_words(&surveyed(&held(), found)), want, "{what}");
     }
     // Once it is released, what landed passes if it is what was tested, and freezes if not.
     let purpose = Purpose::Gate(GateWork { fence: FENCE });
     let released = Survey { released: true, ..survey(&held(), &policy(), Depth::Full).unwrap() };
     let released = Effect::Survey { purpose, survey: released };
-    let landed = |line| told(&of(&held(), &released, Report::Surveyed(Box::new(Surveyed { line, ..found() }))));
+    let landed = |line| in_words(&of(&held(), &released, Report::Surveyed(Box::new(Surveyed { line, ..found() }))));
     assert_eq!(landed(line(Some('e'), None)), "pass gate touch done");
     assert_eq!(landed(line(None, Some('e'))), "block and freeze done");
 }
@@ -240,25 +240,25 @@ fn rule_5_the_gate_passes_waits_stops_or_brings_the_branch_up() {
 #[test]
 fn rule_16_an_update_whose_process_is_gone_closes_its_window_and_a_stop_continues() {
     let open = |held| Surveyed { updates: vec![OpenUpdate { key: "k".into(), held }], ..found() };
-    assert_eq!(told(&surveyed(&windowed(held()), open(true))), "done", "another process may still push");
-    assert_eq!(told(&surveyed(&windowed(held()), open(false))), "close make", "the same update is repeated");
-    assert_eq!(told(&surveyed(&windowed(stopped(held())), open(false))), "close outcome done");
+    assert_eq!(in_words(&surveyed(&windowed(held()), open(true))), "done", "another process may still push");
+    assert_eq!(in_words(&surveyed(&windowed(held()), open(false))), "close make", "the same update is repeated");
+    assert_eq!(in_words(&surveyed(&windowed(stopped(held())), open(false))), "close outcome done");
     let closed = Surveyed { pull: PullSeen::Closed { number: 3 }, ..open(false) };
-    assert_eq!(told(&surveyed(&windowed(held()), closed.clone())), "close withdrawn done");
-    assert_eq!(told(&surveyed(&windowed(stopped(held())), closed)), "close outcome done");
+    assert_eq!(in_words(&surveyed(&windowed(held()), closed.clone())), "close withdrawn done");
+    assert_eq!(in_words(&surveyed(&windowed(stopped(held())), closed)), "close outcome done");
 }
 
 #[test]
 fn rule_16_a_window_opens_only_while_nothing_came_between() {
     let new = || Report::Made { new: sha('e') };
-    assert_eq!(told(&of(&held(), &made(), new())), "open intend push");
-    assert_eq!(told(&report(&held(), &policy(), &made(), new(), true)), "done");
-    assert_eq!(told(&of(&stopped(held()), &made(), new())), "done");
+    assert_eq!(in_words(&of(&held(), &made(), new())), "open intend push");
+    assert_eq!(in_words(&report(&held(), &policy(), &made(), new(), true)), "done");
+    assert_eq!(in_words(&of(&stopped(held()), &made(), new())), "done");
     let lost = TaskView { lease: Some(Lease { fence: FENCE + 1, ..lease(Some(1)) }), ..held() };
-    assert_eq!(told(&of(&lost, &made(), new())), "done");
-    assert_eq!(told(&of(&held(), &made(), Report::UpToDate)), "pass gate touch done");
-    assert_eq!(told(&of(&lost, &made(), Report::UpToDate)), "done", "the lease was lost");
-    assert_eq!(told(&of(&held(), &made(), Report::Conflict { paths: vec!["a".into()] })), "fail gate touch done");
+    assert_eq!(in_words(&of(&lost, &made(), new())), "done");
+    assert_eq!(in_words(&of(&held(), &made(), Report::UpToDate)), "pass gate touch done");
+    assert_eq!(in_words(&of(&lost, &made(), Report::UpToDate)), "done", "the lease was lost");
+    assert_eq!(in_words(&of(&held(), &made(), Report::Conflict { paths: vec!["a".into()] })), "fail gate touch done");
 }
 
 #[test]
@@ -266,18 +266,18 @@ fn rule_7_a_pushed_update_is_adopted_once_and_a_refused_one_closes_its_window() 
     let push = Effect::PushUpdate { key: "k".into(), update: update(), new: sha('e') };
     let open = windowed(held());
     let adopted = "close head pass outcome branch_rebased pass touch did done";
-    assert_eq!(told(&of(&open, &push, Report::Updated(updated()))), adopted);
+    assert_eq!(in_words(&of(&open, &push, Report::Updated(updated()))), adopted);
     let mut known = open.clone();
     known.task.head_sha = Some(sha('e'));
-    assert_eq!(told(&of(&known, &push, Report::Updated(updated()))), "done");
+    assert_eq!(in_words(&of(&known, &push, Report::Updated(updated()))), "done");
     let no = |moved| Report::NotPushed { reason: "hook".into(), moved };
-    assert_eq!(told(&of(&open, &push, no(true))), "close outcome done", "the branch moved: looked at again");
-    assert_eq!(told(&of(&open, &push, no(false))), "close outcome refuse");
-    assert_eq!(told(&of(&open, &push, Report::Unrelated)), "refuse");
+    assert_eq!(in_words(&of(&open, &push, no(true))), "close outcome done", "the branch moved: looked at again");
+    assert_eq!(in_words(&of(&open, &push, no(false))), "close outcome refuse");
+    assert_eq!(in_words(&of(&open, &push, Report::Unrelated)), "refuse");
     // Another holder's lease says nothing about this head.
     let lost = TaskView { lease: Some(lease(Some(2))), ..open };
     assert_eq!(
-        told(&of(&lost, &push, Report::Updated(updated()))),
+        in_words(&of(&lost, &push, Report::Updated(updated()))),
         "close head pass outcome branch_rebased touch did done"
     );
 }
@@ -286,13 +286,16 @@ fn rule_7_a_pushed_update_is_adopted_once_and_a_refused_one_closes_its_window() 
 fn rule_4_a_foreign_head_is_taken_up_and_the_gate_continues_with_it() {
     let read = |gate| Effect::ReadHead { branch: "x".into(), remote: sha('e'), gate };
     let foreign = || Report::Head(HeadSeen::Other { tree: sha('2'), pushed: Vec::new(), stale: None });
-    assert_eq!(told(&of(&windowed(held()), &read(Some(site(Vec::new()))), foreign())), "close head head_moved make");
-    assert_eq!(told(&of(&held(), &read(None), foreign())), "close head head_moved done");
-    assert_eq!(told(&report(&held(), &policy(), &read(None), foreign(), true)), "done");
+    assert_eq!(
+        in_words(&of(&windowed(held()), &read(Some(site(Vec::new()))), foreign())),
+        "close head head_moved make"
+    );
+    assert_eq!(in_words(&of(&held(), &read(None), foreign())), "close head head_moved done");
+    assert_eq!(in_words(&report(&held(), &policy(), &read(None), foreign(), true)), "done");
     let ours = || Report::Head(HeadSeen::Ours { key: "k".into(), updated: updated() });
     let adopted = "close head pass outcome branch_rebased pass touch did make";
-    assert_eq!(told(&of(&windowed(held()), &read(Some(site(Vec::new()))), ours())), adopted);
-    assert_eq!(told(&of(&held(), &read(None), Report::Head(HeadSeen::Unrelated))), "refuse");
+    assert_eq!(in_words(&of(&windowed(held()), &read(Some(site(Vec::new()))), ours())), adopted);
+    assert_eq!(in_words(&of(&held(), &read(None), Report::Head(HeadSeen::Unrelated))), "refuse");
 }
 
 #[test]
@@ -300,14 +303,14 @@ fn ship_5_the_gate_opens_a_missing_pull_request_before_the_update() {
     let mut remote = policy();
     remote.projects.get_mut("ORCH").unwrap().remote_forge = true;
     let plan = report(&held(), &remote, &looks(), Report::Surveyed(Box::new(found())), false);
-    assert_eq!(told(&plan), "intend open pull");
+    assert_eq!(in_words(&plan), "intend open pull");
     let Then::Perform(open) = plan.then else { panic!("{plan:?}") };
     let made = Report::Pull(PullRef { number: 3, url: "u".into() });
-    assert_eq!(told(&report(&held(), &remote, &open, made, false)), "outcome pr_opened did pull change make");
+    assert_eq!(in_words(&report(&held(), &remote, &open, made, false)), "outcome pr_opened did pull change make");
     // On its own, for a pull request that the forge refused before (ORD-1).
     let ready = Effect::Prepare { procedure: Procedure::OpenPull };
     let begun = |policy: &Policy| {
-        told(&report(&held(), policy, &ready, Report::Ready { revision: 1, file_fence: 0, settings: None }, false))
+        in_words(&report(&held(), policy, &ready, Report::Ready { revision: 1, file_fence: 0, settings: None }, false))
     };
     assert_eq!((begun(&remote), begun(&policy())), ("intend open pull".to_owned(), "done".to_owned()));
 }
@@ -334,7 +337,7 @@ fn a_head_was_moved_by_orch_only_where_it_pushed_that_commit_after_the_one_it_kn
 fn rule_8_a_source_that_says_not_yet_holds_and_past_the_bound_a_person_decides() {
     let after = |ms| {
         let Then::NotYet { meanwhile, past, .. } = unsettled("pull request 3 reads merged").then else { panic!() };
-        told(&not_yet(&policy(), ms, meanwhile, *past))
+        in_words(&not_yet(&policy(), ms, meanwhile, *past))
     };
     let bound = policy().undecided_max_ms;
     assert_eq!((after(bound), after(bound + 1)), ("hold done".to_owned(), "block done".to_owned()));
@@ -343,8 +346,8 @@ fn rule_8_a_source_that_says_not_yet_holds_and_past_the_bound_a_person_decides()
 #[test]
 fn a_report_of_another_effect_records_nothing() {
     let plan = of(&held(), &made(), Report::Done);
-    assert_eq!(told(&plan), "fail");
-    assert_eq!(told(&of(&held(), &looks(), Report::UpToDate)), "fail");
+    assert_eq!(in_words(&plan), "fail");
+    assert_eq!(in_words(&of(&held(), &looks(), Report::UpToDate)), "fail");
 }
 
 /// CLI-2: a dry run follows the gate to its end by the same plans, with the reports that are expected.
@@ -356,7 +359,7 @@ fn cli_2_what_is_expected_of_each_effect_leads_to_the_gates_pass() {
     while let Then::Perform(effect) = plan.then {
         let expected = effect.expected(&v).unwrap();
         plan = report(&v, &policy(), &effect, expected, false);
-        effects.push(told(&plan));
+        effects.push(in_words(&plan));
     }
     assert_eq!(effects, ["lease lease file", "survey", "make", "pass gate touch done"]);
 }
