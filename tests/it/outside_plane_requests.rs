@@ -49,16 +49,26 @@ fn a_step_asks_for_the_statuses_once_whatever_it_shows_and_whether_or_not_they_a
         s.board.item(title, "To Analyse");
     }
     s.house.reconcile().fine();
+    // No supervisor is left that would ask on its own.
+    s.house.until("each task waits for its approval", || {
+        s.house.tick();
+        let waiting = s.house.table("tasks").with("waiting_for", "approval").len();
+        (waiting == 3 && s.house.is_quiet()).then_some(())
+    });
     s.deliver_all();
     let asked = |s: &Scene| s.board.take().iter().filter(|l| l.as_str() == "GET states/").count();
     asked(&s);
     s.house.reconcile().fine();
     assert_eq!(asked(&s), 1, "at every step, once");
+    // Every task is shown again.
+    s.house.table("outbox").with("sink", "board_status").put("state", "open");
+    s.house.messages_are_due();
     let base = format!("GET /api/v1/workspaces/{WORKSPACE}/projects/{PROJECT}/states/");
     s.board.fault(&base, Fault::bad_gateway(), 10);
     let pass = s.house.reconcile();
     assert_eq!((pass.code, asked(&s)), (3, 1));
     assert_eq!(pass.json["errors"].as_array().unwrap().len(), 1, "{}", pass.json);
+    assert!(s.house.table("outbox").with("state", "open").is_empty(), "by the statuses that are known: {}", pass.json);
 }
 
 #[test]
